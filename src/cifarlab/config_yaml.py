@@ -1,0 +1,106 @@
+"""Config to and from YAML: strict about names and types, so that a misspelt field never passes unnoticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cifarlab.config import Config
+from cifarlab.errors import ConfigError
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain dicts, lists and scalars."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """Build a Config from plain values; absent fields take their defaults.
+
+    Raises:
+        ConfigError: For an unknown field, a wrong type or a value out of range, naming the field.
+    """
+    config = _build(Config, values, "")
+    assert isinstance(config, Config)
+    return config
+
+
+def config_to_yaml(config: Config) -> str:
+    """Return the complete configuration as YAML text."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or does not fit Config.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold fields and values, such as 'train: {{epochs: 5}}'")
+    try:
+        return config_from_dict(values or {})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Convert a plain value to the annotated type; ``where`` is the field's dotted name for messages."""
+    if dataclasses.is_dataclass(kind):
+        return _build_section(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        # bool is a subclass of int: True must not pass for 1
+        if any(value == choice and type(value) is type(choice) for choice in choices):
+            return value
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}, not {value!r}")
+    if origin is tuple:
+        return _build_tuple(kind, value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    raise ConfigError(f"{where} must be of type {kind.__name__}, not {value!r}")
+
+
+def _build_section(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where or 'the configuration'} must hold fields and values, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    for name in value:
+        if name not in hints:
+            guess = difflib.get_close_matches(str(name), hints, n=1)
+            hint = f"; did you mean {guess[0]}?" if guess else f"; fields are {', '.join(hints)}"
+            raise ConfigError(f"unknown field {where + '.' if where else ''}{name}{hint}")
+    prefix = f"{where}." if where else ""
+    return kind(**{name: _build(hints[name], item, prefix + name) for name, item in value.items()})
+
+
+def _build_tuple(kind: types.GenericAlias, value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where} must be a list, not {value!r}")
+    parts = typing.get_args(kind)
+    if len(parts) == 2 and parts[1] is Ellipsis:
+        return tuple(_build(parts[0], item, where) for item in value)
+    if len(parts) != len(value):
+        raise ConfigError(f"{where} must have {len(parts)} values, not {len(value)}")
+    return tuple(_build(part, item, where) for part, item in zip(parts, value, strict=True))

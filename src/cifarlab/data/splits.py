@@ -1,0 +1,69 @@
+"""Train, val and test: stratified, seeded, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from cifarlab.config import DataConfig
+from cifarlab.data.imageset import ImageSet, SourceData, Splits
+from cifarlab.errors import DataError
+
+
+def stratified_split(labels_N: torch.Tensor, share: float, seed: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split positions 0..N-1 in two, each class in proportion.
+
+    Args:
+        labels_N: int64, N.
+        share: Share of the second part, in (0, 1).
+        seed: Seed of the draw.
+        what: Name of the second part, for messages.
+
+    Returns:
+        Positions of the first and of the second part, both ascending, int64.
+
+    Raises:
+        DataError: If a class has too few images to be in both parts.
+    """
+    labels = labels_N.numpy()
+    size = round(share * len(labels))
+    try:
+        first, second = train_test_split(np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise DataError(f"cannot hold out {share:.0%} of {len(labels)} images for {what}: {error}") from error
+    return torch.from_numpy(np.sort(first)), torch.from_numpy(np.sort(second))
+
+
+def make_splits(source: SourceData, config: DataConfig) -> Splits:
+    """Complete what the source brings: hold out test and val where it has none, and limit train."""
+    positions = torch.arange(len(source.train))
+    train, val, test = source.train, source.val, source.test
+    digest = hashlib.sha256()
+    if test is None and config.test_fraction > 0:
+        keep, held = stratified_split(train.labels_N, config.test_fraction, config.split_seed, "test")
+        train, test = train.subset(keep), train.subset(held)
+        digest.update(b"test" + positions[held].numpy().tobytes())
+        positions = positions[keep]
+    if val is None and config.val_fraction > 0:
+        keep, held = stratified_split(train.labels_N, config.val_fraction, config.split_seed, "validation")
+        train, val = train.subset(keep), train.subset(held)
+        digest.update(b"val" + positions[held].numpy().tobytes())
+        positions = positions[keep]
+    if 0 < config.train_limit < len(train):
+        share = config.train_limit / len(train)
+        _, keep = stratified_split(train.labels_N, share, config.split_seed, "training")
+        train, positions = train.subset(keep), positions[keep]
+    digest.update(b"train" + positions.numpy().tobytes())
+    _check(train, "training")
+    return Splits(train=train, val=val, test=test, origin=source.origin, sha256=digest.hexdigest())
+
+
+def _check(train: ImageSet, what: str) -> None:
+    if not len(train):
+        raise DataError(f"no image is left for {what}; lower data.val_fraction and data.test_fraction")
+    empty = [train.class_names[k] for k in (train.class_counts == 0).nonzero().flatten().tolist()]
+    if empty:
+        raise DataError(f"no {what} image for class {', '.join(empty)}; add images or remove the class")

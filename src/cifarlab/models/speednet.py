@@ -1,0 +1,113 @@
+"""The whitened speed-run network.
+
+References:
+    K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv 2404.00498; KellerJordan/cifar10-airbench
+    (airbench94_muon.py). D. Page, "How to train your ResNet" (2018-2019), davidcpage/cifar10-fast, for whitening.
+
+Shape suffixes: N images, C channels, H height, W width, K classes, D patch values.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cifarlab.config import SpeednetConfig
+from cifarlab.errors import ConfigError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+_WHITEN_KERNEL = 2
+_WHITEN_EPS = 5e-4
+
+
+def _batch_norm(width: int, momentum: float) -> nn.BatchNorm2d:
+    """Batch norm with a bias but no learned scale: the convolution before it already sets the scale."""
+    norm = nn.BatchNorm2d(width, eps=1e-12, momentum=momentum)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def _dirac_conv(width_in: int, width_out: int) -> nn.Conv2d:
+    """3x3 convolution whose first filters pass their input through unchanged."""
+    conv = nn.Conv2d(width_in, width_out, 3, padding=1, bias=False)
+    nn.init.dirac_(conv.weight[:width_in])
+    return conv
+
+
+class Group(nn.Module):
+    """Convolution, 2x2 max pooling, then one convolution more or a residual pair, each with batch norm."""
+
+    def __init__(self, width_in: int, width_out: int, config: SpeednetConfig) -> None:
+        super().__init__()
+        self.conv1 = _dirac_conv(width_in, width_out)
+        self.norm1 = _batch_norm(width_out, config.bn_momentum)
+        self.conv2 = _dirac_conv(width_out, width_out)
+        self.norm2 = _batch_norm(width_out, config.bn_momentum)
+        if config.convs == 3:
+            self.conv3 = _dirac_conv(width_out, width_out)
+            self.norm3 = _batch_norm(width_out, config.bn_momentum)
+        self.residual = config.convs == 3
+        self.activation = ACTIVATIONS[config.activation]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Halve the image: N x C_in x H x W to N x C_out x H/2 x W/2."""
+        x = self.activation(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        shortcut = x
+        x = self.activation(self.norm2(self.conv2(x)))
+        if self.residual:
+            x = self.activation(self.norm3(self.conv3(x)) + shortcut)
+        return x
+
+
+class Speednet(nn.Module):
+    """Frozen patch-whitening convolution, three groups, global max pooling, linear head with scaled logits."""
+
+    def __init__(self, config: SpeednetConfig, num_classes: int) -> None:
+        super().__init__()
+        whitened = 2 * 3 * _WHITEN_KERNEL**2
+        self.whiten = nn.Conv2d(3, whitened, _WHITEN_KERNEL)
+        self.whiten.weight.requires_grad_(False)
+        assert self.whiten.bias is not None
+        nn.init.zeros_(self.whiten.bias)
+        self.activation = ACTIVATIONS[config.activation]()
+        widths = (whitened, *config.widths)
+        self.groups = nn.Sequential(*(Group(i, o, config) for i, o in zip(widths[:-1], widths[1:], strict=True)))
+        self.head = nn.Linear(widths[-1], num_classes, bias=False)
+        # unit variance at the logits for unit-variance features, whatever the width
+        nn.init.normal_(self.head.weight, std=widths[-1] ** -0.5)
+        self.logit_scale = config.logit_scale
+
+    def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
+        """Set the first layer to the eigenvectors of the patch covariance, scaled to unit output variance, and their negatives.
+
+        Args:
+            images_NCHW: Normalised images, float, N x 3 x H x W; some thousands.
+        """
+        patches_ND = F.unfold(images_NCHW, _WHITEN_KERNEL, stride=2).transpose(1, 2).flatten(0, 1).double()
+        covariance_DD = patches_ND.T @ patches_ND / len(patches_ND)
+        eigenvalues_D, eigenvectors_DD = torch.linalg.eigh(covariance_DD)
+        filters_DD = (eigenvectors_DD / torch.sqrt(eigenvalues_D + _WHITEN_EPS)).T.flip(0)
+        filters = filters_DD.reshape(-1, *self.whiten.weight.shape[1:]).to(self.whiten.weight)
+        self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Return logits, N x K, for normalised images, N x 3 x H x W with H and W at least 9."""
+        x = self.groups(self.activation(self.whiten(images_NCHW)))
+        return torch.as_tensor(self.head(x.amax((2, 3))) * self.logit_scale)
+
+
+def build_speednet(config: SpeednetConfig, num_classes: int, image_size: int) -> Speednet:
+    """Build the network; its whitening layer is to be set with :meth:`Speednet.fit_whitening`."""
+    if image_size < 9:
+        raise ConfigError(f"speednet needs images of at least 9 pixels, not {image_size}; set data.image_size")
+    return Speednet(config, num_classes)

@@ -1,0 +1,1 @@
+"""Plots: functions of figures, written as PNG and SVG."""
