@@ -1,0 +1,112 @@
+"""Which device, and in which precision: both checked, never assumed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from cifarlab.errors import UsageError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_MAX_RELATIVE_ERROR = 0.02  # bf16 keeps 8 bits: one rounding is 0.4 %, a few of them stay well below this
+_MIN_SPEEDUP = 1.15  # less is within the noise of so short a measurement
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the named device; 'auto' takes cuda, then mps, then cpu.
+
+    Raises:
+        UsageError: If this machine does not have the device asked for.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, present in available.items() if present)
+    if not available.get(name, False):
+        raise UsageError(f"this machine has no {name} device that torch can use; take --train.device auto")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context in which convolutions and products run in the given precision ('fp32', 'bf16', 'fp16')."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, _DTYPES[precision])
+
+
+@dataclass(frozen=True)
+class Bf16Check:
+    """What a convolution and its gradients showed in bf16 next to fp32 on this processor."""
+
+    relative_error: float
+    speedup: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether bf16 is right and worth it."""
+        return self.relative_error <= _MAX_RELATIVE_ERROR and self.speedup >= _MIN_SPEEDUP
+
+
+@functools.cache
+def check_bf16_on_cpu() -> Bf16Check:
+    """Run a small training step in fp32 and in bf16 and compare results and times; a fraction of a second.
+
+    Old versions of torch gave wrong bf16 convolutions, and processors without AVX512_BF16 or AMX emulate the format
+    more slowly than fp32, so neither correctness nor speed may be taken for granted.
+
+    References:
+        pytorch issues 163347, 169688 (wrong results), 183815 (slow shapes).
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(32, 64, 16, 16, generator=generator).to(memory_format=torch.channels_last)
+    filters = torch.randn(64, 64, 3, 3, generator=generator).to(memory_format=torch.channels_last) / 24
+
+    def step(dtype: torch.dtype) -> tuple[torch.Tensor, float]:
+        x, w = images.clone().requires_grad_(), filters.clone().requires_grad_()
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            y = F.conv2d(F.conv2d(x, w, padding=1), w, padding=1)
+        y.float().square().mean().backward()
+        seconds = time.perf_counter() - start
+        assert x.grad is not None
+        assert w.grad is not None
+        return torch.cat([y.detach().float().flatten(), x.grad.flatten(), w.grad.flatten()]), seconds
+
+    with torch.enable_grad():
+        exact, _ = step(torch.float32)
+        rounded, _ = step(torch.bfloat16)
+        times = [(step(torch.float32)[1], step(torch.bfloat16)[1]) for _ in range(7)]
+    error = 0.0
+    # outputs and both gradients differ in scale, so each is judged against its own size
+    for part, reference in zip(rounded.split(images.numel()), exact.split(images.numel()), strict=True):
+        error = max(error, ((part - reference).norm() / reference.norm()).item())
+    fastest_fp32, fastest_bf16 = (min(column) for column in zip(*times, strict=True))
+    return Bf16Check(relative_error=error, speedup=fastest_fp32 / fastest_bf16)
+
+
+def choose_precision(requested: str, device: torch.device) -> tuple[str, str]:
+    """Decide the precision of a run.
+
+    Args:
+        requested: 'auto', 'fp32', 'bf16' or 'fp16'.
+        device: Where the run computes.
+
+    Returns:
+        The precision, and a line for the user where it is not what was asked for or was found by a check ('' if not).
+    """
+    if device.type == "cpu" and requested in ("auto", "bf16"):
+        check = check_bf16_on_cpu()
+        if check.passed:
+            return "bf16", ""
+        figures = f"error {check.relative_error:.2%}, {check.speedup:.2f} times the speed of fp32"
+        return "fp32", f"bf16 is not right or not faster on this processor ({figures}); training in fp32"
+    if requested == "auto":
+        return ("bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"), ""
+    if requested == "fp16" and device.type == "cpu":
+        return "fp32", "fp16 is slow on processors; training in fp32"
+    return requested, ""
