@@ -1,0 +1,186 @@
+"""Augmentation of whole batches, on the device the batch lies on: pure functions of images and drawn numbers.
+
+:func:`augment_batch` draws the numbers and calls the others in order.
+
+Shape suffixes: N images, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from cifarlab.config import AugmentConfig
+
+
+def flip_batch(images_NCHW: torch.Tensor, flip_N: torch.Tensor) -> torch.Tensor:
+    """Mirror left-right the images where flip_N (bool) is true."""
+    return torch.where(flip_N.view(-1, 1, 1, 1), images_NCHW.flip(-1), images_NCHW)
+
+
+def translate_batch(images_NCHW: torch.Tensor, shift_N2: torch.Tensor, radius: int) -> torch.Tensor:
+    """Shift every image by its own (rows, columns), borders reflected.
+
+    Args:
+        images_NCHW: Any dtype; H and W above radius.
+        shift_N2: int64, N x 2, range -radius..radius; a positive shift takes pixels from below and from the right.
+        radius: Largest shift in pixels.
+    """
+    height, width = images_NCHW.shape[-2:]
+    rows, columns = _reflected(height, radius, images_NCHW.device), _reflected(width, radius, images_NCHW.device)
+    padded = images_NCHW[:, :, rows][..., columns]
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: N x C x shifts x shifts x H x W
+    image = torch.arange(len(images_NCHW), device=images_NCHW.device)
+    return windows[image, :, shift_N2[:, 0] + radius, shift_N2[:, 1] + radius]
+
+
+def _reflected(size: int, radius: int, device: torch.device) -> torch.Tensor:
+    """Positions -radius .. size-1+radius, folded back into 0 .. size-1 without repeating the border."""
+    position = torch.arange(-radius, size + radius, device=device).abs()
+    return torch.where(position < size, position, 2 * (size - 1) - position)
+
+
+def warp_batch(
+    images_NCHW: torch.Tensor, angle_N: torch.Tensor, scale_N: torch.Tensor, offset_N2: torch.Tensor
+) -> torch.Tensor:
+    """Rotate and crop every image by its own figures, in one bilinear resampling, borders reflected.
+
+    Args:
+        images_NCHW: Floating point.
+        angle_N: Radians, counter-clockwise.
+        scale_N: Side of the window taken, as a share of the image's side.
+        offset_N2: Centre of the window (x, y), in units of half the image's side, from the image's centre.
+    """
+    cos, sin = torch.cos(angle_N) * scale_N, torch.sin(angle_N) * scale_N
+    rows = [torch.stack([cos, -sin, offset_N2[:, 0]], 1), torch.stack([sin, cos, offset_N2[:, 1]], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1).to(images_NCHW), list(images_NCHW.shape), align_corners=False)
+    return F.grid_sample(images_NCHW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def jitter_batch(images_NCHW: torch.Tensor, brightness_N: torch.Tensor, contrast_N: torch.Tensor) -> torch.Tensor:
+    """Scale every image's contrast about its own mean, then its brightness; images in [0, 1], factors around 1."""
+    mean = images_NCHW.mean((1, 2, 3), keepdim=True)
+    contrasted = mean + (images_NCHW - mean) * contrast_N.view(-1, 1, 1, 1)
+    return (contrasted * brightness_N.view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def box_mask(size_HW: tuple[int, int], centre_N2: torch.Tensor, sides_2: tuple[int, int]) -> torch.Tensor:
+    """Return N x 1 x H x W, true inside a box of the given sides around every centre (row, column); cut at borders."""
+    height, width = size_HW
+    rows = torch.arange(height, device=centre_N2.device) - (centre_N2[:, :1] - sides_2[0] // 2)
+    columns = torch.arange(width, device=centre_N2.device) - (centre_N2[:, 1:] - sides_2[1] // 2)
+    inside_rows = (rows >= 0) & (rows < sides_2[0])
+    inside_columns = (columns >= 0) & (columns < sides_2[1])
+    return (inside_rows[:, :, None] & inside_columns[:, None, :]).unsqueeze(1)
+
+
+def cutout_batch(images_NCHW: torch.Tensor, centre_N2: torch.Tensor, side: int) -> torch.Tensor:
+    """Set one square of every image to the batch's mean colour.
+
+    References:
+        DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", arXiv 1708.04552.
+    """
+    mask = box_mask((images_NCHW.shape[2], images_NCHW.shape[3]), centre_N2, (side, side))
+    return torch.where(mask, images_NCHW.mean((0, 2, 3), keepdim=True), images_NCHW)
+
+
+def mixup_batch(
+    images_NCHW: torch.Tensor, targets_NK: torch.Tensor, partner_N: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blend every image and target with its partner's: share of its own, the rest of the partner's.
+
+    References:
+        Zhang et al., "mixup: beyond empirical risk minimization", arXiv 1710.09412.
+    """
+    images = torch.lerp(images_NCHW[partner_N], images_NCHW, share)
+    return images, torch.lerp(targets_NK[partner_N], targets_NK, share)
+
+
+def cutmix_batch(
+    images_NCHW: torch.Tensor, targets_NK: torch.Tensor, partner_N: torch.Tensor, centre_2: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Paste one box of the partner into every image; targets are mixed by the area that remains.
+
+    The box has the image's proportions and, before it is cut at the border, the area 1 - share.
+
+    References:
+        Yun et al., "CutMix: regularization strategy to train strong classifiers", arXiv 1905.04899.
+    """
+    height, width = images_NCHW.shape[-2:]
+    side = math.sqrt(1 - share)
+    mask = box_mask((height, width), centre_2.view(1, 2), (round(height * side), round(width * side)))
+    kept = 1 - mask.float().mean().item()
+    images = torch.where(mask, images_NCHW[partner_N], images_NCHW)
+    return images, torch.lerp(targets_NK[partner_N], targets_NK, kept)
+
+
+def augment_batch(
+    images_NCHW: torch.Tensor,
+    labels_N: torch.Tensor,
+    flip_N: torch.Tensor | None,
+    config: AugmentConfig,
+    num_classes: int,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augment one training batch.
+
+    Args:
+        images_NCHW: uint8, on the device of the run.
+        labels_N: int64.
+        flip_N: bool, which images to mirror, where the order of epochs decides it; None otherwise.
+        config: What to do.
+        num_classes: K.
+        generator: CPU generator; all numbers are drawn from it, in a fixed order.
+
+    Returns:
+        Images, float32 in [0, 1], and targets: labels (int64, N), or probabilities (float32, N x K) where images are mixed.
+    """
+    device, num = images_NCHW.device, len(images_NCHW)
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(num, *shape, generator=generator).to(device)
+
+    if config.flip == "random":
+        flip_N = uniform() < 0.5
+    if flip_N is not None:
+        images_NCHW = flip_batch(images_NCHW, flip_N)
+    if config.translate:
+        shift = torch.randint(-config.translate, config.translate + 1, (num, 2), generator=generator).to(device)
+        images_NCHW = translate_batch(images_NCHW, shift, config.translate)
+    images = images_NCHW.float() / 255
+    if config.crop_scale < 1 or config.rotate:
+        angle = (2 * uniform() - 1) * math.radians(config.rotate)
+        scale = (config.crop_scale + (1 - config.crop_scale) * uniform()).sqrt()
+        images = warp_batch(images, angle, scale, (2 * uniform(2) - 1) * (1 - scale).unsqueeze(1))
+    if config.color_jitter:
+        factors = 1 + (2 * uniform(2) - 1) * config.color_jitter
+        images = jitter_batch(images, factors[:, 0], factors[:, 1])
+    if config.cutout:
+        size = torch.tensor(images.shape[-2:], device=device)
+        images = cutout_batch(images, (uniform(2) * size).long(), config.cutout)
+    if config.mixup or config.cutmix:
+        return _mix(images, F.one_hot(labels_N, num_classes).float(), config, generator)
+    return images, labels_N
+
+
+def _mix(
+    images: torch.Tensor, targets: torch.Tensor, config: AugmentConfig, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Apply mixup or CutMix to the whole batch, one of them by coin where both are set."""
+    coin = torch.rand((), generator=generator).item()
+    use_cutmix = config.cutmix > 0 and (config.mixup == 0 or coin < 0.5)
+    share = _draw_beta(config.cutmix if use_cutmix else config.mixup, generator)
+    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    if not use_cutmix:
+        return mixup_batch(images, targets, partner, share)
+    size = torch.tensor(images.shape[-2:])
+    centre = (torch.rand(2, generator=generator) * size).long().to(images.device)
+    return cutmix_batch(images, targets, partner, centre, share)
+
+
+def _draw_beta(alpha: float, generator: torch.Generator) -> float:
+    """Draw from Beta(alpha, alpha) as a ratio of two Gamma draws, the only form that takes a generator."""
+    first, second = torch._standard_gamma(torch.tensor([alpha, alpha], dtype=torch.float64), generator).tolist()
+    return first / (first + second) if first + second > 0 else 0.5

@@ -1,0 +1,318 @@
+"""The one training loop, for every model, optimiser and recipe.
+
+Nothing that matters lives outside :class:`~cifarlab.training.checkpoint.TrainState`, so a run continued from a
+checkpoint ends in the same bytes as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cifarlab.config import Config
+from cifarlab.data.imageset import ImageSet, Splits
+from cifarlab.data.loader import BatchLoader
+from cifarlab.device import autocast
+from cifarlab.errors import NonFiniteLossError, StoppedError
+from cifarlab.inference import predict_logits
+from cifarlab.models import ImageClassifier, build_model, fit_to_images
+from cifarlab.models.speednet import Speednet
+from cifarlab.run import Run
+from cifarlab.seeding import derive_seed
+from cifarlab.training.checkpoint import Progress, TrainState, pack_state
+from cifarlab.training.optim import build_optimizers, set_learning_rate
+from cifarlab.training.schedule import schedule_factor
+
+_STEPS_BETWEEN_LOSS_READS_ON_GPU = 25  # reading a loss back makes the GPU wait
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a progress display shows after a step; loss and accuracy are those of the epoch so far."""
+
+    epoch: int
+    num_epochs: int
+    step: int
+    num_steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the caller hears of a run, and how it asks it to stop."""
+
+    on_step: Callable[[StepReport], None] = lambda report: None
+    on_epoch: Callable[[dict[str, float]], None] = lambda record: None
+    stop_signal: Callable[[], int] = lambda: 0
+    """Number of the signal that asks the run to stop; 0 for none."""
+
+
+@dataclass
+class Fit:
+    """One run in progress: its state, its images, and what follows from the configuration."""
+
+    config: Config
+    state: TrainState
+    loader: BatchLoader
+    val: ImageSet | None
+    device: torch.device
+    run: Run
+    hooks: Hooks
+    class_weights_K: torch.Tensor | None
+    forward: Callable[[torch.Tensor], torch.Tensor]
+    unread: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    """Loss and number of correct images of the steps not yet read back from the device."""
+
+    @property
+    def whitening_frozen(self) -> bool:
+        """Whether the bias of speednet's first layer is no longer trained."""
+        epochs_done = self.state.progress.step / self.loader.plan.steps_per_epoch
+        return epochs_done >= self.config.train.freeze_whitening
+
+
+def judged_model(state: TrainState) -> ImageClassifier:
+    """Return the model that is validated and kept: the moving average where there is one."""
+    model = state.ema.module if isinstance(state.ema, AveragedModel) else state.model
+    assert isinstance(model, ImageClassifier)
+    return model
+
+
+def build_state(config: Config, train: ImageSet, device: torch.device, precision: str) -> TrainState:
+    """Build model and optimisers from the seed and the training images."""
+    torch.manual_seed(derive_seed(config.train.seed, "initialisation"))
+    model = build_model(config.model, train.num_classes, config.data.image_size)
+    start = time.perf_counter()
+    fit_to_images(model, train.images_NCHW)
+    clock_seconds = time.perf_counter() - start
+    if config.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device)
+    ema = None
+    if config.train.ema:
+        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema), use_buffers=True)
+    return TrainState(
+        model=model,
+        optimizers=build_optimizers(model, config.optimizer),
+        ema=ema,
+        # in fp16 small gradients would vanish; the scaler lifts them into range
+        scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
+        best_weights={},
+        progress=Progress(precision=precision, clock_seconds=clock_seconds),
+    )
+
+
+def fit(config: Config, state: TrainState, splits: Splits, device: torch.device, run: Run, hooks: Hooks) -> None:
+    """Train from where ``state`` stands to the end; metrics and checkpoints go to the run folder.
+
+    Raises:
+        NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint is kept.
+        StoppedError: If the caller asked to stop; the state was saved first.
+    """
+    weights_K = None
+    if config.train.class_weights == "balanced":
+        weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
+    fitting = Fit(
+        config=config,
+        state=state,
+        loader=BatchLoader(splits.train, config, device),
+        val=splits.val,
+        device=device,
+        run=run,
+        hooks=hooks,
+        class_weights_K=weights_K,
+        forward=torch.compile(state.model) if config.train.compile else state.model,
+    )
+    while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
+        _train_epoch(fitting)
+        _close_epoch(fitting)
+    assert isinstance(state.model, ImageClassifier)
+    state.model.preprocess.image_size = config.data.image_size
+
+
+def _stopped_early(fitting: Fit) -> bool:
+    patience, progress = fitting.config.train.early_stopping, fitting.state.progress
+    return patience > 0 and len(progress.records) - progress.best_epoch >= patience
+
+
+def _train_epoch(fitting: Fit) -> None:
+    """Do the remaining steps of the current epoch."""
+    progress, plan = fitting.state.progress, fitting.loader.plan
+    every = 1 if fitting.device.type == "cpu" else _STEPS_BETWEEN_LOSS_READS_ON_GPU
+    end = plan.epoch_end(progress.step)
+    fitting.state.model.train()
+    start, before = time.perf_counter(), progress.epoch_seconds
+    while progress.step < end:
+        _step(fitting)
+        progress.step += 1
+        if len(fitting.unread) >= every or progress.step == end:
+            _read_losses(fitting)
+            progress.epoch_seconds = before + time.perf_counter() - start
+            fitting.hooks.on_step(_report(fitting))
+        if signal := fitting.hooks.stop_signal():
+            _read_losses(fitting)
+            progress.epoch_seconds = before + time.perf_counter() - start
+            _save_checkpoint(fitting)
+            raise StoppedError(
+                f"stopped at step {progress.step} of {plan.num_steps}; "
+                f"continue with: cifarlab train --resume {fitting.run.path}",
+                signal,
+            )
+
+
+def _learning_rate_factor(fitting: Fit) -> float:
+    progress = fitting.state.progress
+    share = progress.step / fitting.loader.plan.num_steps
+    return schedule_factor(fitting.config.schedule, share) * progress.plateau_factor
+
+
+def _step(fitting: Fit) -> None:
+    """One optimiser step on one batch."""
+    config, state, step = fitting.config, fitting.state, fitting.state.progress.step
+    model = state.model
+    assert isinstance(model, ImageClassifier)
+    torch.manual_seed(derive_seed(config.train.seed, "dropout", step))
+    set_learning_rate(state.optimizers, _learning_rate_factor(fitting))
+    model.preprocess.image_size = _image_size(config, step / fitting.loader.plan.num_steps)
+    if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:
+        model.network.whiten.bias.requires_grad_(not fitting.whitening_frozen)
+    images_NCHW, targets, labels_N = fitting.loader.batch(step)
+    with autocast(fitting.device, state.progress.precision):
+        logits_NK = fitting.forward(images_NCHW)
+    logits_NK = logits_NK.float()
+    loss = F.cross_entropy(
+        logits_NK, targets, weight=fitting.class_weights_K, label_smoothing=config.train.label_smoothing
+    )
+    fitting.unread.append((loss.detach(), (logits_NK.detach().argmax(1) == labels_N).sum()))
+    if fitting.device.type == "cpu":
+        _check_finite(fitting, [loss.item()], step)  # before the weights are touched
+    _update_weights(fitting, loss)
+
+
+def _update_weights(fitting: Fit, loss: torch.Tensor) -> None:
+    state, clip = fitting.state, fitting.config.optimizer.grad_clip
+    (state.scaler.scale(loss) if state.scaler else loss).backward()  # type: ignore[no-untyped-call]
+    for optimizer in state.optimizers:
+        if state.scaler:
+            state.scaler.unscale_(optimizer)
+    if clip:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), clip)
+    for optimizer in state.optimizers:
+        if state.scaler:
+            state.scaler.step(optimizer)
+        else:
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    if state.scaler:
+        state.scaler.update()
+    if isinstance(state.ema, AveragedModel):
+        state.ema.update_parameters(state.model)
+
+
+def _image_size(config: Config, share: float) -> int:
+    """Return the training resolution at a share of the run."""
+    return next((size for until, size in config.train.low_resolution if share < until), config.data.image_size)
+
+
+def _read_losses(fitting: Fit) -> None:
+    """Fetch what the device still holds of this epoch's losses, and check them."""
+    if not fitting.unread:
+        return
+    progress = fitting.state.progress
+    losses = torch.stack([loss for loss, _ in fitting.unread]).tolist()
+    _check_finite(fitting, losses, progress.step - len(losses))
+    progress.loss_sum += sum(losses)
+    progress.correct += int(torch.stack([correct for _, correct in fitting.unread]).sum())
+    fitting.unread.clear()
+
+
+def _check_finite(fitting: Fit, losses: list[float], first_step: int) -> None:
+    for offset, loss in enumerate(losses):
+        if loss - loss == 0:  # false for NaN and for both infinities
+            continue
+        lr = fitting.state.optimizers[0].param_groups[0]["lr"]
+        saved = len(fitting.state.progress.records)
+        kept = f"the state after epoch {saved} is kept in {fitting.run.path}" if saved else "no epoch was finished"
+        raise NonFiniteLossError(
+            f"the loss became {loss} at step {first_step + offset} with learning rate {lr:.3g}; {kept}; "
+            "lower --optimizer.lr or set --optimizer.grad-clip 1"
+        )
+
+
+def _report(fitting: Fit) -> StepReport:
+    progress, plan = fitting.state.progress, fitting.loader.plan
+    done = (progress.step - 1) % plan.steps_per_epoch + 1
+    seconds = progress.clock_seconds + progress.epoch_seconds
+    return StepReport(
+        epoch=(progress.step - 1) // plan.steps_per_epoch + 1,
+        num_epochs=plan.num_epochs,
+        step=progress.step,
+        num_steps=plan.num_steps,
+        loss=progress.loss_sum / done,
+        accuracy=progress.correct / (done * plan.batch_size),
+        images_per_second=done * plan.batch_size / max(progress.epoch_seconds, 1e-9),
+        seconds_left=seconds / progress.step * (plan.num_steps - progress.step),
+    )
+
+
+def _close_epoch(fitting: Fit) -> None:
+    """Validate, record, remember the best weights, save a checkpoint."""
+    config, progress = fitting.config, fitting.state.progress
+    last = _report(fitting)
+    record: dict[str, float] = {
+        "epoch": len(progress.records) + 1,
+        "step": progress.step,
+        "train/loss": last.loss,
+        "train/accuracy": last.accuracy,
+    }
+    if fitting.val is not None:
+        logits_NK, _ = predict_logits(
+            judged_model(fitting.state),
+            fitting.val.images_NCHW,
+            batch_size=config.evaluate.batch_size,
+            precision=progress.precision,
+            device=fitting.device,
+        )
+        record["val/loss"] = F.cross_entropy(logits_NK, fitting.val.labels_N).item()
+        record["val/accuracy"] = (logits_NK.argmax(1) == fitting.val.labels_N).double().mean().item()
+        _follow_validation(fitting, record)
+    record["lr"] = fitting.state.optimizers[0].param_groups[0]["lr"]
+    record["seconds"] = progress.epoch_seconds
+    record["images_per_second"] = last.images_per_second
+    progress.records.append(record)
+    progress.clock_seconds += progress.epoch_seconds
+    progress.loss_sum, progress.correct, progress.epoch_seconds = 0.0, 0, 0.0
+    fitting.run.write_metrics(progress.records)
+    every = config.train.checkpoint_epochs
+    if every and (len(progress.records) % every == 0 or progress.step == fitting.loader.plan.num_steps):
+        _save_checkpoint(fitting)
+    fitting.hooks.on_epoch(record)
+
+
+def _follow_validation(fitting: Fit, record: dict[str, float]) -> None:
+    """Update the best epoch and the plateau schedule from this epoch's validation."""
+    config, progress = fitting.config, fitting.state.progress
+    if record["val/accuracy"] > progress.best_accuracy:
+        progress.best_accuracy, progress.best_epoch = record["val/accuracy"], len(progress.records) + 1
+        if config.train.keep == "best":
+            weights = judged_model(fitting.state).state_dict()
+            fitting.state.best_weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+    if config.schedule.name == "plateau":
+        if record["val/loss"] < progress.plateau_best:
+            progress.plateau_best, progress.plateau_wait = record["val/loss"], 0
+        else:
+            progress.plateau_wait += 1
+            if progress.plateau_wait > config.schedule.patience:
+                progress.plateau_factor, progress.plateau_wait = progress.plateau_factor * config.schedule.decay, 0
+
+
+def _save_checkpoint(fitting: Fit) -> None:
+    tensors, values = pack_state(fitting.state)
+    fitting.run.save_checkpoint(fitting.state.progress.step, tensors, values)
