@@ -1,0 +1,77 @@
+"""Intervals: how far a measured figure can be trusted."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+
+def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion, such as an accuracy on a fixed set of images.
+
+    Args:
+        successes: Number of successes, 0..total.
+        total: Number of trials, at least 1.
+        confidence: Coverage in (0, 1).
+
+    Returns:
+        Lower and upper end, fractions in [0, 1].
+
+    Raises:
+        ValueError: If the counts cannot be those of a proportion.
+
+    References:
+        Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
+    """
+    if total < 1 or not 0 <= successes <= total:
+        raise ValueError(f"{successes} successes of {total} trials are no proportion")
+    _require_confidence(confidence)
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, total, alpha=1 - confidence, method="wilson")
+    # at 0 and at all successes rounding can carry an end a hair outside
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and sample standard deviation (n - 1 in the denominator); of one value the latter is NaN.
+
+    Raises:
+        ValueError: If there is no value.
+    """
+    if not values:
+        raise ValueError("no values, so no mean")
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t-interval of the mean, such as that of a recipe's accuracy over several seeds.
+
+    Args:
+        values: Independent measurements, roughly normal.
+        confidence: Coverage in (0, 1).
+
+    Returns:
+        Lower and upper end in the unit of the values; both NaN for a single value, which says nothing about spread.
+
+    Raises:
+        ValueError: If there is no value.
+
+    References:
+        Student (1908), "The probable error of a mean", Biometrika 6, 1-25.
+    """
+    _require_confidence(confidence)
+    mean, sd = mean_and_sd(values)
+    if len(values) == 1:
+        return math.nan, math.nan
+    from scipy.stats import t
+
+    # not t.interval: it gives NaN where all values are equal
+    half_width = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    return mean - half_width, mean + half_width
+
+
+def _require_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), not {confidence}")
