@@ -23,6 +23,11 @@ from cifarlab.run import Run
 
 Views = Literal["none", "flip", "flip_translate"]
 
+_PLAIN_PART: dict[Views, int] = {
+    "flip": 2,
+    "flip_translate": 4,
+}  # the image as it is has one half, one quarter of the weight
+
 
 def predict_logits(
     model: nn.Module,
@@ -58,11 +63,10 @@ def predict_logits(
         (views for the least certain share only).
     """
     training = model.training
-    forward = partial(_forward, model, batch_size, device)
     model.eval()
     try:
         with torch.inference_mode(), autocast(device, precision):
-            plain_NK = forward(images_NCHW)
+            plain_NK = _in_batches(model, images_NCHW, batch_size, device)
             averaged_NK = None
             if views != "none":
                 averaged_NK = plain_NK.clone()
@@ -70,17 +74,20 @@ def predict_logits(
                 images_MCHW = (
                     images_NCHW if len(chosen_M) == len(plain_NK) else images_NCHW[chosen_M.to(images_NCHW.device)]
                 )
-                averaged_NK[chosen_M] = _average_views(forward, images_MCHW, plain_NK[chosen_M], views)
+                extra_MK = _in_batches(partial(_extra_views, model, views), images_MCHW, batch_size, device)
+                averaged_NK[chosen_M] = plain_NK[chosen_M] / _PLAIN_PART[views] + extra_MK
     finally:
         model.train(training)
     # clones made outside of inference mode are ordinary tensors: a temperature can be fitted on them with autograd
     return plain_NK.cpu().clone(), None if averaged_NK is None else averaged_NK.cpu().clone()
 
 
-def _forward(model: nn.Module, batch_size: int, device: torch.device, images_NCHW: torch.Tensor) -> torch.Tensor:
+def _in_batches(
+    function: Callable[[torch.Tensor], torch.Tensor], images_NCHW: torch.Tensor, batch_size: int, device: torch.device
+) -> torch.Tensor:
     """Return logits, float32, N x K, on ``device``; nothing waits for the device in between."""
     batches = (images_NCHW[start : start + batch_size] for start in range(0, len(images_NCHW), batch_size))
-    return torch.cat([model(batch.to(device, non_blocking=True)).float() for batch in batches])
+    return torch.cat([function(batch.to(device, non_blocking=True)).float() for batch in batches])
 
 
 def _least_certain(logits_NK: torch.Tensor, share: float) -> torch.Tensor:
@@ -92,15 +99,13 @@ def _least_certain(logits_NK: torch.Tensor, share: float) -> torch.Tensor:
     return (top_N2[:, 0] - top_N2[:, 1]).argsort(stable=True)[:count]
 
 
-def _average_views(
-    forward: Callable[[torch.Tensor], torch.Tensor], images_MCHW: torch.Tensor, plain_MK: torch.Tensor, views: Views
-) -> torch.Tensor:
-    """Complete the plain logits of some images to the average over their views."""
-    centred_MK = (plain_MK + forward(images_MCHW.flip(-1))) / 2
+def _extra_views(model: nn.Module, views: Views, images_NCHW: torch.Tensor) -> torch.Tensor:
+    """Return the part of the averaged logits that does not come from the images as they are."""
+    mirrored_NK = model(images_NCHW.flip(-1)).float()
     if views == "flip":
-        return centred_MK
-    shifted_MK = torch.stack([forward(view) for view in _shifted_views(images_MCHW)]).mean(0)
-    return (centred_MK + shifted_MK) / 2
+        return torch.as_tensor(mirrored_NK / 2)
+    shifted_NK = torch.stack([model(view).float() for view in _shifted_views(images_NCHW)]).mean(0)
+    return torch.as_tensor(mirrored_NK / 4 + shifted_NK / 2)
 
 
 def _shifted_views(images_NCHW: torch.Tensor) -> Iterator[torch.Tensor]:

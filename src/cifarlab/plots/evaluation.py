@@ -131,8 +131,8 @@ def per_class_figure(scores: Sequence[ClassScores], class_names: Sequence[str], 
     axes.scatter(recall, rows, color=RED, s=34, marker="D", label="recall", zorder=2)
     axes.scatter(f1, rows, color=INK, s=60, marker="|", label="F1", zorder=3)
     low, high = axes.get_xlim()
-    margin = max(0.0, _MIN_SPAN - (high - low)) / 2
-    axes.set_xlim(low - margin, high + margin)
+    high = min(high + max(0.0, _MIN_SPAN - (high - low)) / 2, 1.01)
+    axes.set_xlim(max(min(low, high - _MIN_SPAN), -0.01), high)
     axes.set_yticks(rows, [f"{_short(class_names[k])}  ({scores[k].support:,})" for k in order])
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.tick_params(axis="y", length=0)
