@@ -81,7 +81,9 @@ class ConvnetConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(len(self.stages) > 0, "model.convnet.stages needs at least one pair: convolutions, width")
-        _require(all(n >= 1 and w >= 1 for n, w in self.stages), "model.convnet.stages must be pairs of positive numbers")
+        _require(
+            all(n >= 1 and w >= 1 for n, w in self.stages), "model.convnet.stages must be pairs of positive numbers"
+        )
         _require(self.kernel_size % 2 == 1, f"model.convnet.kernel_size must be odd, not {self.kernel_size}")
         _require(0 <= self.dropout < 1, f"model.convnet.dropout must lie in [0, 1), not {self.dropout}")
 
@@ -269,7 +271,7 @@ class TrainConfig:
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the loss: equal, or inversely proportional to their frequency."""
     ema: float = 0.0
-    """Decay per step of the exponential moving average of the weights, which then is what is judged and kept; 0: none."""
+    """Decay per step of the moving average of the weights, which then is what is judged and kept; 0: no average."""
     freeze_whitening: float = 0.2
     """Speednet: epoch after which the bias of the whitening layer is frozen too."""
     low_resolution: tuple[tuple[float, int], ...] = ()
@@ -279,7 +281,7 @@ class TrainConfig:
     keep: Literal["last", "best"] = "last"
     """Which weights are kept: those of the last epoch, or of the one with the best val/accuracy."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of convolutions and products; weights stay fp32. auto: bf16 where it is right and faster, else fp32."""
+    """Arithmetic of convolutions and products; weights stay fp32. auto: bf16 where right and faster, else fp32."""
     channels_last: bool = True
     """Keep images and filters in NHWC memory order."""
     compile: bool = False
@@ -300,7 +302,9 @@ class TrainConfig:
         _require(self.early_stopping >= 0, f"train.early_stopping must not be negative, not {self.early_stopping}")
         shares = [share for share, _ in self.low_resolution]
         _require(shares == sorted(shares), "train.low_resolution must be in order of its shares")
-        _require(all(size >= 8 for _, size in self.low_resolution), "train.low_resolution sizes must be at least 8 pixels")
+        _require(
+            all(size >= 8 for _, size in self.low_resolution), "train.low_resolution sizes must be at least 8 pixels"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,6 +341,17 @@ class Config:
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
         no_val = self.data.val_fraction == 0
-        _require(not (no_val and self.train.keep == "best"), "train.keep best needs a validation split; set data.val_fraction")
-        _require(not (no_val and self.train.early_stopping), "train.early_stopping needs a validation split; set data.val_fraction")
-        _require(not (no_val and self.schedule.name == "plateau"), "schedule.name plateau needs a validation split; set data.val_fraction")
+        needs_val = {
+            "train.keep best": self.train.keep == "best",
+            "train.early_stopping": self.train.early_stopping > 0,
+            "schedule.name plateau": self.schedule.name == "plateau",
+        }
+        for setting, is_set in needs_val.items():
+            _require(not (no_val and is_set), f"{setting} needs a validation split; set data.val_fraction above 0")
+
+
+def ignored_sections(config: Config) -> list[str]:
+    """Return the model sections that were changed from their defaults although another model is chosen."""
+    defaults, model = ModelConfig(), config.model
+    names = ("speednet", "convnet", "mixconv", "resnet")
+    return [f"model.{name}" for name in names if name != model.name and getattr(model, name) != getattr(defaults, name)]

@@ -1,17 +1,17 @@
 """Every exception a user can meet; the command line prints its one line and exits with its code.
 
-    CifarlabError                1  anything below
-    ├── UsageError               2  the command or its configuration is wrong
-    │   └── ConfigError          2  an unknown field, a value out of range
-    ├── DataError                3  data is missing or cannot be read
-    │   ├── DownloadError        3  no source could deliver the data
-    │   └── IntegrityError       3  the data is there, but it is not what it should be
-    ├── MissingExtraError        3  an optional library is not installed
-    ├── RunError                 1  a run folder is missing, unfinished, locked or damaged
-    ├── TrainingError            1  training cannot go on
-    │   └── NonFiniteLossError   1  the loss became NaN or infinite
-    ├── GateError                4  a required figure was not reached
-    └── StoppedError           130  a signal ended the work after its state was saved (SIGTERM: 143)
+CifarlabError                1  anything below
+├── UsageError               2  the command or its configuration is wrong
+│   └── ConfigError          2  an unknown field, a value out of range
+├── DataError                3  data is missing or cannot be read
+│   ├── DownloadError        3  no source could deliver the data
+│   └── IntegrityError       3  the data is there, but it is not what it should be
+├── MissingExtraError        3  an optional library is not installed
+├── RunError                 1  a run folder is missing, unfinished, locked or damaged
+├── TrainingError            1  training cannot go on
+│   └── NonFiniteLossError   1  the loss became NaN or infinite
+├── GateError                4  a required figure was not reached
+└── StoppedError           130  a signal ended the work after its state was saved (SIGTERM: 143)
 """
 
 from __future__ import annotations

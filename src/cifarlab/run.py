@@ -69,7 +69,9 @@ def durable_file(path: Path) -> Iterator[Path]:
         finally:
             os.close(folder)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -128,7 +130,9 @@ class Run:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise RunError(f"cannot create {path}: {error.strerror}; choose another folder with CIFARLAB_RUNS") from error
+                raise RunError(
+                    f"cannot create {path}: {error.strerror}; choose another folder with CIFARLAB_RUNS"
+                ) from error
             run = cls(path)
             write_text(path / "config.yaml", config_to_yaml(config))
             return run
@@ -211,7 +215,7 @@ class Run:
         return tensors, metadata
 
     def save_checkpoint(self, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Write the full training state after ``step`` steps; the previous one is removed only when this one is durable."""
+        """Write the full training state after ``step`` steps; an old one is removed only when this one is durable."""
         folder = self.path / "checkpoint"
         write_tensors(folder / f"step-{step:09d}.safetensors", tensors, {"format": FORMAT_VERSION, **state})
         for old in sorted(folder.glob("step-*.safetensors"))[:-_CHECKPOINTS_KEPT]:
@@ -249,7 +253,10 @@ class Run:
         """
         path = self.path / "predictions" / f"{split}.safetensors"
         if not path.is_file():
-            raise RunError(f"{self.path} holds no predictions on {split}; make them with: cifarlab evaluate {self.path} --split {split}")
+            raise RunError(
+                f"{self.path} holds no predictions on {split}; "
+                f"make them with: cifarlab evaluate {self.path} --split {split}"
+            )
         tensors, _ = read_tensors(path)
         return Predictions(tensors["logits"], tensors["labels"], tensors.get("logits_tta"))
 

@@ -135,7 +135,8 @@ def augment_batch(
         generator: CPU generator; all numbers are drawn from it, in a fixed order.
 
     Returns:
-        Images, float32 in [0, 1], and targets: labels (int64, N), or probabilities (float32, N x K) where images are mixed.
+        Images, float32 in [0, 1], and targets: labels (int64, N), or where images are mixed probabilities (float32,
+        N x K).
     """
     device, num = images_NCHW.device, len(images_NCHW)
 

@@ -92,7 +92,9 @@ def unpack_state(state: TrainState, tensors: dict[str, torch.Tensor], values: di
         state.progress = Progress(**progress)
         state.best_weights = _part(tensors, "best/")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise RunError(f"the checkpoint does not fit its configuration: {' '.join(str(error).split())[:200]}") from error
+        raise RunError(
+            f"the checkpoint does not fit its configuration: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -97,7 +97,8 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
     model = model.to(device)
     ema = None
     if config.train.ema:
-        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema), use_buffers=True)
+        average = get_ema_multi_avg_fn(config.train.ema)  # type: ignore[no-untyped-call]
+        ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     return TrainState(
         model=model,
         optimizers=build_optimizers(model, config.optimizer),
@@ -273,8 +274,10 @@ def _close_epoch(fitting: Fit) -> None:
         "train/accuracy": last.accuracy,
     }
     if fitting.val is not None:
+        model = judged_model(fitting.state)
+        model.preprocess.image_size = config.data.image_size  # judged as it would be used, at full resolution
         logits_NK, _ = predict_logits(
-            judged_model(fitting.state),
+            model,
             fitting.val.images_NCHW,
             batch_size=config.evaluate.batch_size,
             precision=progress.precision,
@@ -282,6 +285,7 @@ def _close_epoch(fitting: Fit) -> None:
         )
         record["val/loss"] = F.cross_entropy(logits_NK, fitting.val.labels_N).item()
         record["val/accuracy"] = (logits_NK.argmax(1) == fitting.val.labels_N).double().mean().item()
+        _check_finite(fitting, [record["val/loss"]], progress.step)
         _follow_validation(fitting, record)
     record["lr"] = fitting.state.optimizers[0].param_groups[0]["lr"]
     record["seconds"] = progress.epoch_seconds

@@ -29,15 +29,15 @@ def orthogonalize(matrices_BMN: torch.Tensor, steps: int = _NEWTON_SCHULZ_STEPS)
         K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
     a, b, c = _NEWTON_SCHULZ
-    x = matrices_BMN.bfloat16()
+    x: torch.Tensor = matrices_BMN.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # largest singular value at most 1
     tall = x.shape[1] > x.shape[2]
     if tall:
-        x = x.mT
+        x = x.transpose(1, 2)
     for _ in range(steps):
-        gram = x @ x.mT
+        gram = x @ x.transpose(1, 2)
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return x.transpose(1, 2) if tall else x
 
 
 class Muon(torch.optim.Optimizer):

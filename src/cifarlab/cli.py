@@ -1,0 +1,382 @@
+"""The command line: a table of commands that parse, call and print. The work is done in cifarlab.commands.
+
+Imports are lazy, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+import cifarlab
+from cifarlab import console
+from cifarlab.config import Config, DataConfig
+from cifarlab.errors import CifarlabError, UsageError
+from cifarlab.recipes import RECIPES, load_recipe
+
+if TYPE_CHECKING:
+    from cifarlab.commands.evaluate import Evaluation
+    from cifarlab.training.loop import Hooks
+
+DEFAULT_RECIPE = "fast90"
+
+
+def _parse(arguments: Any, command: str, argv: Sequence[str], default: Any = None) -> Any:
+    """Parse ``argv`` into a dataclass; tyro prints help and usage errors and exits with 0 or 2."""
+    keywords = {} if default is None else {"default": default}
+    return tyro.cli(arguments, prog=f"cifarlab {command}", args=list(argv), **keywords)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchArguments:
+    """Fetch a data set, verify it, and keep it in the cache. Nothing is done where it already is there."""
+
+    dataset: tyro.conf.Positional[Literal["cifar10", "cifar100"]] = "cifar10"
+    """Which data set."""
+    url: str = ""
+    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def run_fetch(argv: Sequence[str]) -> None:
+    """``cifarlab fetch``."""
+    arguments: FetchArguments = _parse(FetchArguments, "fetch", argv)
+    from cifarlab.commands.fetch import fetch
+
+    with console.TransferDisplay() as display:
+        result = fetch(arguments.dataset, url=arguments.url, progress=display.update, notify=display.notify)
+    if arguments.json:
+        console.print_json({"source": result.source, "path": str(result.path), "seconds": result.seconds})
+    else:
+        console.print_line(f"{arguments.dataset}: verified, from {result.source}, in {result.path}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreArguments:
+    """Look at the data before training: balance, pictures, statistics, duplicates, split hashes."""
+
+    out: Path = Path("exploration")
+    """Folder for exploration.html and exploration.json."""
+    data: DataConfig
+    json: bool = False
+    """Print where the results are as JSON."""
+
+
+def run_explore(argv: Sequence[str]) -> None:
+    """``cifarlab explore``."""
+    arguments: ExploreArguments = _parse(ExploreArguments, "explore", argv, ExploreArguments(data=DataConfig()))
+    from cifarlab.commands.explore import explore
+
+    result = explore(arguments.data, out=arguments.out)
+    if arguments.json:
+        console.print_json({"html": str(result.html), "json": str(result.json)})
+    else:
+        console.print_line(f"page: {result.html}")
+        console.print_line(f"data: {result.json}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(Config):
+    """Train a run: a recipe, with any field changed by its flag.
+
+    Models (--model.name): speednet, convnet, mixconv, resnet. Only the section of the chosen model counts.
+    """
+
+    recipe: tyro.conf.Positional[str] = DEFAULT_RECIPE
+    """Named configuration to start from: fast90, convnet, mixconv, resnet18."""
+    config: Path | None = None
+    """YAML file to start from instead of a recipe, such as runs/x/config.yaml."""
+    resume: str = ""
+    """Run folder to continue to the bytes it would have reached without the stop; takes no other settings."""
+    name: str = ""
+    """Name of the run folder; by default the recipe's."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def run_train(argv: Sequence[str]) -> None:
+    """``cifarlab train``."""
+    arguments = _parse(TrainArguments, "train", argv, _train_defaults(argv))
+    from cifarlab.commands.train import resume, train
+    from cifarlab.config import ignored_sections
+    from cifarlab.environment import process_start
+    from cifarlab.run import Run
+
+    config = Config(**{field.name: getattr(arguments, field.name) for field in fields(Config)})
+    with console.TrainingDisplay() as display, _stoppable(display.on_step, display.on_epoch) as hooks:
+        if arguments.resume:
+            run = resume(Run.open(arguments.resume), hooks=hooks, notify=display.notify, started=process_start())
+        else:
+            for section in ignored_sections(config):
+                display.notify(f"note: --{section} settings have no effect with --model.name {config.model.name}")
+            run = train(config, name=arguments.name, hooks=hooks, notify=display.notify, started=process_start())
+    result = run.read_json("result.json")
+    if arguments.json:
+        console.print_json({"run": str(run.path), **result})
+        return
+    if "val/accuracy" in result:
+        console.print_line(f"val accuracy {result['val/accuracy']:.2%}, val loss {result['val/loss']:.3f}")
+    console.print_line(result["diagnosis"]["sentence"])
+    console.print_line(f"train clock {console.format_seconds(result['train_clock_seconds'])}; run: {run.path}")
+    console.print_line(f"next: cifarlab evaluate {run.path}")
+
+
+def _train_defaults(argv: Sequence[str]) -> TrainArguments:
+    """Return the defaults the flags change: those of the recipe or of the configuration file named in ``argv``.
+
+    Raises:
+        UsageError: For an unknown recipe, or for settings next to --resume.
+    """
+    from cifarlab.config_yaml import load_config
+
+    flags = dict(zip(argv, [*argv[1:], ""], strict=True))
+    resume = [word for word in argv if word.startswith("--resume")]
+    others = [word for word in argv if word.startswith("--") and not word.startswith(("--resume", "--json", "--help"))]
+    if resume and others:
+        raise UsageError(f"--resume continues a run as it was begun and takes no settings; remove {others[0]}")
+    path = flags.get("--config") or next((w.partition("=")[2] for w in argv if w.startswith("--config=")), "")
+    named = argv[0] if argv and not argv[0].startswith("-") else ""
+    if path and named:
+        raise UsageError(f"start from the recipe {named} or from --config {path}, not from both")
+    base = load_config(Path(path)) if path else load_recipe(named or DEFAULT_RECIPE)
+    return TrainArguments(**{field.name: getattr(base, field.name) for field in fields(Config)})
+
+
+@contextmanager
+def _stoppable(on_step: Callable[[Any], None], on_epoch: Callable[[Any], None]) -> Iterator[Hooks]:
+    """Turn SIGINT and SIGTERM into a stop after the current step; a second SIGINT ends at once."""
+    from cifarlab.training.loop import Hooks
+
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        console.notify("stopping after this step and saving; interrupt again to end at once")
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield Hooks(on_step=on_step, on_epoch=on_epoch, stop_signal=lambda: received[0] if received else 0)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments:
+    """Judge a finished run on its test (or val) split; each reading of test is written down in the run."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or its name below the runs folder."""
+    split: Literal["test", "val"] = "test"
+    """Which images."""
+    reason: str = ""
+    """Why the test split is read; goes to test_reads.jsonl."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print the evaluation as JSON."""
+
+
+def run_evaluate(argv: Sequence[str]) -> None:
+    """``cifarlab evaluate``."""
+    arguments: EvaluateArguments = _parse(EvaluateArguments, "evaluate", argv)
+    from cifarlab.commands.evaluate import evaluate
+    from cifarlab.run import Run
+
+    run = Run.open(arguments.run)
+    result = evaluate(run, split=arguments.split, reason=arguments.reason, device=arguments.device)
+    if arguments.json:
+        console.print_json(result.as_dict())
+        return
+    for notice in result.notices:
+        console.notify(notice)
+    _print_evaluation(result)
+    console.print_line(f"figures: {run.path / 'evaluation.json'}, plots: {run.path / 'plots'}")
+    console.print_line(f"next: cifarlab report {run.path}")
+
+
+def _print_evaluation(result: Evaluation) -> None:
+    rows = [
+        (row.name, f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}", str(row.support))
+        for row in result.per_class
+    ]
+    console.print_table("", ("class", "precision", "recall", "F1", "images"), rows)
+    for label, share in (("accuracy", result.accuracy), ("accuracy with test-time views", result.accuracy_tta)):
+        if share is not None:
+            low, high = share.interval
+            console.print_line(
+                f"{result.split} {label} {share.value:.2%} "
+                f"(95 % interval {low:.2%} to {high:.2%}, n = {result.num_images:,})"
+            )
+    console.print_line(f"loss {result.loss:.3f}, top-3 {result.top3:.2%}, calibration error {result.ece:.2%}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Write the report of an evaluated run: one HTML file a manager can read, and a model card."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or its name below the runs folder."""
+
+
+def run_report(argv: Sequence[str]) -> None:
+    """``cifarlab report``."""
+    arguments: ReportArguments = _parse(ReportArguments, "report", argv)
+    from cifarlab.commands.report import report
+    from cifarlab.run import Run
+
+    console.print_line(f"report: {report(Run.open(arguments.run))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictArguments:
+    """Classify image files and folders of any size and mode."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or its name below the runs folder."""
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Files and folders."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print all probabilities as JSON."""
+
+
+def run_predict(argv: Sequence[str]) -> None:
+    """``cifarlab predict``."""
+    arguments: PredictArguments = _parse(PredictArguments, "predict", argv)
+    from cifarlab.commands.predict import predict
+    from cifarlab.run import Run
+
+    predictions = predict(Run.open(arguments.run), arguments.paths, device=arguments.device)
+    failed = [prediction for prediction in predictions if prediction.error]
+    if arguments.json:
+        console.print_json([vars(prediction) for prediction in predictions])
+    else:
+        for prediction in predictions:
+            if not prediction.error:
+                console.print_line(f"{prediction.path}  {prediction.label}  {prediction.probability:.1%}")
+    for prediction in failed:
+        console.print_error(str(prediction.error))
+    if failed:
+        raise CifarlabError(f"{len(failed)} of {len(predictions)} files could not be read")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartArguments:
+    """The main job: fetch CIFAR-10, explore it, train the default recipe, evaluate it, write the report."""
+
+    recipe: tyro.conf.Positional[str] = DEFAULT_RECIPE
+    """Which recipe."""
+    seed: int = 0
+    """Training seed."""
+    url: str = ""
+    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
+
+
+def run_quickstart(argv: Sequence[str]) -> None:
+    """``cifarlab quickstart``."""
+    arguments: QuickstartArguments = _parse(QuickstartArguments, "quickstart", argv)
+    import dataclasses
+
+    from cifarlab.commands.fetch import fetch
+    from cifarlab.commands.quickstart import quickstart
+
+    config = load_recipe(arguments.recipe)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=arguments.seed))
+
+    console.notify(f"Fetch {config.data.dataset}")
+    with console.TransferDisplay() as transfer:
+        fetched = fetch(config.data.dataset, url=arguments.url, progress=transfer.update, notify=transfer.notify)
+    console.notify(f"verified, from {fetched.source}")
+    with console.TrainingDisplay() as display, _stoppable(display.on_step, display.on_epoch) as hooks:
+        done = quickstart(config, hooks=hooks, stage=display.notify, notify=display.notify)
+    seconds = {"fetch": fetched.seconds, **done.seconds}
+    _print_evaluation(done.evaluation)
+    parts = ", ".join(f"{stage} {console.format_seconds(value)}" for stage, value in seconds.items())
+    console.print_line(f"time {console.format_seconds(sum(seconds.values()))} ({parts})")
+    console.print_line(f"verdict: {done.verdict.sentence}", style="bold")
+    console.print_line(f"recommendation: {done.recommendation.sentence}", style="bold")
+    console.print_line(f"data explored: {done.exploration}")
+    console.print_line(f"report: {done.report}")
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    "quickstart": (run_quickstart, "the main job: fetch, explore, train, evaluate, report"),
+    "fetch": (run_fetch, "download and verify a data set"),
+    "explore": (run_explore, "look at the data: balance, pictures, statistics, duplicates"),
+    "train": (run_train, "train a recipe, or resume a run"),
+    "evaluate": (run_evaluate, "judge a run on its test split"),
+    "report": (run_report, "write the report and the model card of a run"),
+    "predict": (run_predict, "classify image files"),
+}
+
+
+def _print_overview() -> None:
+    console.print_line(f"cifarlab {cifarlab.__version__}: train, prove and ship a small-image classifier")
+    console.print_line("usage: cifarlab COMMAND [OPTIONS]; cifarlab COMMAND --help tells more")
+    console.print_line()
+    for name, (_, summary) in COMMANDS.items():
+        console.print_line(f"  {name:<12}{summary}")
+    console.print_line()
+    console.print_line(f"recipes: {', '.join(RECIPES)}")
+    console.print_line("options: --debug shows the traceback of an error; --version")
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        _print_overview()
+    elif argv[0] in ("-V", "--version"):
+        console.print_line(f"cifarlab {cifarlab.__version__}")
+    elif argv[0] not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {argv[0]!r}; {hint}")
+    else:
+        COMMANDS[argv[0]][0](argv[1:])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 ok, 1 failure, 2 usage, 3 data or extra missing, 4 gate, 128+signal."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        _dispatch([word for word in words if word != "--debug"])
+    except SystemExit as stop:  # tyro, after help or a usage error
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        console.print_error("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        console.print_error(_one_line(error))
+        return error.exit_code if isinstance(error, CifarlabError) else 1
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, CifarlabError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            f"no space left on the device{f' for {error.filename}' if error.filename else ''}; free some and try again"
+        )
+    return f"{type(error).__name__}: {error}; run again with --debug and report it if it is not clear"

@@ -1,0 +1,91 @@
+"""Quickstart: the main job from nothing to a report, by calling the other commands in order.
+
+It is the one command that imports others: it adds nothing of its own but the order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifarlab.commands.evaluate import Evaluation, evaluate
+from cifarlab.commands.explore import explore
+from cifarlab.commands.report import report
+from cifarlab.commands.train import train
+from cifarlab.config import Config
+from cifarlab.data import load_splits
+from cifarlab.decision import VENDOR, Recommendation, Verdict, judge_against_claim, recommend
+from cifarlab.run import Run
+from cifarlab.training.loop import Hooks
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What the main job produced.
+
+    Attributes:
+        run: The finished run.
+        exploration: The page on the data.
+        report: The report.
+        evaluation: Figures on the test split.
+        verdict: Our accuracy against the vendor's claim.
+        recommendation: What follows from it.
+        seconds: Duration of each stage.
+    """
+
+    run: Run
+    exploration: Path
+    report: Path
+    evaluation: Evaluation
+    verdict: Verdict
+    recommendation: Recommendation
+    seconds: dict[str, float]
+
+
+def quickstart(
+    config: Config,
+    *,
+    name: str = "quickstart",
+    hooks: Hooks | None = None,
+    stage: Callable[[str], None] = lambda title: None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> Quickstart:
+    """Explore, train, evaluate and report; the data has been fetched before.
+
+    Args:
+        config: The recipe.
+        name: Name of the run.
+        hooks: Progress of training, and the stop request.
+        stage: Called with a title when a stage begins.
+        notify: Takes one-line notices.
+
+    Raises:
+        CifarlabError: As the commands do.
+    """
+    seconds: dict[str, float] = {}
+    clock = time.monotonic()
+
+    def close(stage_name: str) -> None:
+        nonlocal clock
+        now = time.monotonic()
+        seconds[stage_name], clock = now - clock, now
+
+    stage("Explore the data")
+    splits = load_splits(config.data)
+    exploration = explore(config.data, out=Path("exploration"))
+    close("explore")
+    stage(f"Train recipe {config.recipe}")
+    run = train(config, name=name, splits=splits, hooks=hooks, notify=notify)
+    close("train")
+    stage("Evaluate on the test split")
+    evaluation = evaluate(run, split="test", reason="quickstart")
+    close("evaluate")
+    stage("Write the report")
+    page = report(run)
+    close("report")
+    headline = evaluation.accuracy_tta or evaluation.accuracy
+    correct = round(headline.value * evaluation.num_images)
+    verdict = judge_against_claim(correct, evaluation.num_images, VENDOR.accuracy)
+    return Quickstart(run, exploration.html, page, evaluation, verdict, recommend(verdict), seconds)

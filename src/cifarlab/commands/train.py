@@ -1,0 +1,212 @@
+"""Train: a configuration becomes a run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from cifarlab.config import Config
+from cifarlab.data import ImageSet, Splits, load_splits
+from cifarlab.device import choose_device, choose_precision
+from cifarlab.diagnosis import diagnose
+from cifarlab.environment import describe_environment
+from cifarlab.errors import RunError
+from cifarlab.inference import model_metadata, predict_logits
+from cifarlab.models import ImageClassifier
+from cifarlab.models.compute import training_flops_per_image
+from cifarlab.plots.curves import plot_curves
+from cifarlab.plots.style import save_figure
+from cifarlab.run import FORMAT_VERSION, Predictions, Run
+from cifarlab.training.checkpoint import TrainState, unpack_state
+from cifarlab.training.loop import Hooks, build_state, fit, judged_model
+
+
+def train(
+    config: Config,
+    *,
+    name: str = "",
+    splits: Splits | None = None,
+    hooks: Hooks | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+    started: float | None = None,
+) -> Run:
+    """Train a new run.
+
+    Args:
+        config: What to do.
+        name: Name of the run folder; the recipe's name if empty.
+        splits: The images, where the caller has them already; loaded from ``config.data`` otherwise.
+        hooks: Progress and stop request.
+        notify: Takes one-line notices.
+        started: When the work began, on the clock of time.monotonic(); now if None.
+
+    Raises:
+        DataError: If the images are missing or damaged.
+        TrainingError: If the loss becomes NaN or infinite.
+        StoppedError: If a stop was requested; the run can be resumed.
+    """
+    started = time.monotonic() if started is None else started
+    splits = load_splits(config.data) if splits is None else splits
+    device = choose_device(config.train.device)
+    precision, notice = choose_precision(config.train.precision, device)
+    if notice:
+        notify(notice)
+    with torch.random.fork_rng():
+        state = build_state(config, splits.train, device, precision)
+        if config.model.init:
+            _start_from(state, Run.open(config.model.init), notify)
+        run = Run.create(config, name=name)
+        run.write_json("environment.json", {**describe_environment(), **_describe_data(splits)})
+        return _finish(config, state, splits, device, run, hooks or Hooks(), started)
+
+
+def resume(
+    run: Run,
+    *,
+    hooks: Hooks | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+    started: float | None = None,
+) -> Run:
+    """Continue a stopped run to the same bytes as if it had never been stopped.
+
+    Raises:
+        RunError: If the run is finished, or its checkpoint or data do not fit.
+        DataError, TrainingError, StoppedError: As for :func:`train`.
+    """
+    started = time.monotonic() if started is None else started
+    if run.finished:
+        raise RunError(f"{run.path} is finished; there is nothing to resume")
+    config = run.config
+    splits = load_splits(config.data)
+    recorded = run.read_json("environment.json")
+    if recorded.get("data_sha256") != _describe_data(splits)["data_sha256"]:
+        raise RunError(f"the images of {run.path} have changed since it began; restore them or train anew")
+    device = choose_device(config.train.device)
+    packed = run.load_checkpoint()
+    with torch.random.fork_rng():
+        if packed is None:
+            notify(f"{run.path} has no checkpoint yet; starting from the beginning")
+            precision, _ = choose_precision(config.train.precision, device)
+            state = build_state(config, splits.train, device, precision)
+            if config.model.init:
+                _start_from(state, Run.open(config.model.init), notify)
+        else:
+            state = build_state(config, splits.train, device, packed[1]["progress"]["precision"])
+            unpack_state(state, *packed)
+        return _finish(config, state, splits, device, run, hooks or Hooks(), started)
+
+
+def _describe_data(splits: Splits) -> dict[str, Any]:
+    return {
+        "data_origin": splits.origin,
+        "split_sha256": splits.sha256,
+        "data_sha256": splits.train.sha256(),
+        "num_train": len(splits.train),
+        "num_val": len(splits.val) if splits.val else 0,
+        "num_test": len(splits.test) if splits.test else 0,
+    }
+
+
+def _start_from(state: TrainState, source: Run, notify: Callable[[str], None]) -> None:
+    """Copy the weights of a finished run wherever name and shape agree."""
+    weights, _ = source.load_model()
+    targets = state.model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in targets and targets[name].shape == value.shape}
+    fresh = sorted(set(targets) - set(fitting))
+    if not fitting:
+        raise RunError(f"no layer of {source.path} fits this model; choose the same model.name and settings")
+    state.model.load_state_dict(fitting, strict=False)
+    if state.ema is not None:
+        state.ema.module.load_state_dict(state.model.state_dict())  # type: ignore[union-attr]
+    notify(f"{len(fitting)} tensors start from {source.path}" + (f"; afresh: {', '.join(fresh)}" if fresh else ""))
+
+
+def _finish(
+    config: Config,
+    state: TrainState,
+    splits: Splits,
+    device: torch.device,
+    run: Run,
+    hooks: Hooks,
+    started: float,
+) -> Run:
+    """Train to the end and write what a finished run holds; result.json comes last."""
+    fit(config, state, splits, device, run, hooks)
+    model = judged_model(state)
+    if config.train.keep == "best" and state.best_weights:
+        model.load_state_dict(state.best_weights)
+    run.save_model(model.state_dict(), model_metadata(config, splits.train.class_names))
+    result: dict[str, Any] = {
+        "format": FORMAT_VERSION,
+        "recipe": config.recipe,
+        **_summary(config, state, len(splits.train)),
+    }
+    if splits.val is not None:
+        result |= _judge_on_val(config, model, splits.val, device, state, run)
+    records = state.progress.records
+    diagnosis = diagnose(records, len(splits.val) if splits.val else 0)
+    result["diagnosis"] = {"verdict": diagnosis.verdict, "sentence": diagnosis.sentence}
+    result["device"] = device.type
+    save_figure(plot_curves(records), run.path / "plots" / "curves")
+    result["wall_clock_seconds"] = time.monotonic() - started
+    run.write_json("result.json", result)
+    return run
+
+
+def _summary(config: Config, state: TrainState, num_images: int) -> dict[str, Any]:
+    progress = state.progress
+    planned = config.train.epochs * (num_images // min(config.train.batch_size, num_images))
+    return {
+        "epochs": len(progress.records),
+        "steps": progress.step,
+        "stopped_early": progress.step < round(planned),
+        "kept_epoch": progress.best_epoch if config.train.keep == "best" else len(progress.records),
+        "train_clock_seconds": progress.clock_seconds,
+        "compute_pflop": _compute_pflop(config, state, num_images),
+        "num_parameters": sum(parameter.numel() for parameter in state.model.parameters()),
+        "precision": progress.precision,
+        "train/loss": progress.records[-1]["train/loss"],
+        "train/accuracy": progress.records[-1]["train/accuracy"],
+    }
+
+
+def _compute_pflop(config: Config, state: TrainState, num_images: int) -> float:
+    """Return the training compute in PFLOP, each resolution's share counted at its own cost."""
+    model = state.model
+    assert isinstance(model, ImageClassifier)
+    images_seen = state.progress.step * min(config.train.batch_size, num_images)
+    total, begin = 0.0, 0.0
+    for until, size in (*config.train.low_resolution, (1.0, config.data.image_size)):
+        total += (until - begin) * training_flops_per_image(model, size)
+        begin = until
+    return total * images_seen / 1e15
+
+
+def _judge_on_val(
+    config: Config, model: ImageClassifier, val: ImageSet, device: torch.device, state: TrainState, run: Run
+) -> dict[str, float]:
+    logits_NK, logits_tta_NK = predict_logits(
+        model,
+        val.images_NCHW,
+        views=config.evaluate.views,
+        views_share=config.evaluate.views_share,
+        batch_size=config.evaluate.batch_size,
+        precision=state.progress.precision,
+        device=device,
+    )
+    run.save_predictions("val", Predictions(logits_NK, val.labels_N, logits_tta_NK))
+    figures = {
+        "val/loss": F.cross_entropy(logits_NK, val.labels_N).item(),
+        "val/accuracy": _accuracy(logits_NK, val.labels_N),
+    }
+    if logits_tta_NK is not None:
+        figures["val/accuracy_tta"] = _accuracy(logits_tta_NK, val.labels_N)
+    return figures
+
+
+def _accuracy(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> float:
+    return (logits_NK.argmax(1) == labels_N).double().mean().item()

@@ -1,0 +1,182 @@
+"""The terminal: results to stdout, progress and notices to stderr; no other module knows a terminal.
+
+Bars appear on a terminal only; elsewhere training prints one line an epoch. NO_COLOR is honoured (by rich).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class StepReport(Protocol):
+    """What the training display shows of a step."""
+
+    @property
+    def epoch(self) -> int: ...  # noqa: D102
+    @property
+    def num_epochs(self) -> int: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def num_steps(self) -> int: ...  # noqa: D102
+    @property
+    def loss(self) -> float: ...  # noqa: D102
+    @property
+    def accuracy(self) -> float: ...  # noqa: D102
+    @property
+    def images_per_second(self) -> float: ...  # noqa: D102
+    @property
+    def seconds_left(self) -> float: ...  # noqa: D102
+
+
+def stderr_console() -> Console:
+    """Return the console for progress and notices."""
+    return Console(stderr=True, highlight=False)
+
+
+def notify(line: str) -> None:
+    """Print a one-line notice to stderr."""
+    stderr_console().print(Text(line), soft_wrap=True)
+
+
+def print_error(message: str) -> None:
+    """Print an error to stderr; its first line is marked."""
+    stderr_console().print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
+def print_line(line: str = "", style: str = "") -> None:
+    """Print a line of a result to stdout."""
+    Console(highlight=False).print(Text(line, style=style), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for machines to stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to stdout; all columns but the first are right-aligned."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as people say it: 4.2 s, 1 min 32 s, 3 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class TransferDisplay:
+    """Progress of downloads and other counted work: a bar on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        console = stderr_console()
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TransferDisplay:
+        """Show the display."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the display."""
+        self._progress.stop()
+
+    def update(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Show how much of ``name`` has arrived."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total_bytes)
+        self._progress.update(self._tasks[name], completed=done_bytes, total=total_bytes)
+        if total_bytes is not None and done_bytes >= total_bytes:
+            self._progress.remove_task(self._tasks.pop(name))
+
+    def notify(self, line: str) -> None:
+        """Print a notice above the bars."""
+        self._progress.console.print(Text(line), soft_wrap=True)
+
+
+class TrainingDisplay:
+    """Progress of a training run: a live bar on a terminal, and one line per finished epoch everywhere."""
+
+    def __init__(self) -> None:
+        self._console = stderr_console()
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[num_epochs]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}"),
+            TextColumn("{task.fields[images_per_second]:,.0f} images/s"),
+            TextColumn("{task.fields[left]} left"),
+        )
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        )
+        self._task: TaskID | None = None
+        self._num_epochs = 0
+        self._last_drawn = 0.0
+
+    def __enter__(self) -> TrainingDisplay:
+        """Show the display."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar; the lines of the epochs stay."""
+        self._progress.stop()
+
+    def on_step(self, report: StepReport) -> None:
+        """Move the bar; at most ten times a second, so that drawing costs nothing."""
+        self._num_epochs = report.num_epochs
+        now = time.monotonic()
+        if self._progress.disable or (now - self._last_drawn < 0.1 and report.step < report.num_steps):
+            return
+        self._last_drawn = now
+        fields: dict[str, Any] = {
+            "epoch": report.epoch,
+            "num_epochs": report.num_epochs,
+            "loss": report.loss,
+            "accuracy": report.accuracy,
+            "images_per_second": report.images_per_second,
+            "left": format_seconds(report.seconds_left),
+        }
+        if self._task is None:
+            self._task = self._progress.add_task("train", total=report.num_steps, **fields)
+        self._progress.update(self._task, completed=report.step, **fields)
+
+    def on_epoch(self, record: dict[str, float]) -> None:
+        """Print the line of a finished epoch."""
+        parts = [f"epoch {record['epoch']:.0f}/{self._num_epochs}"]
+        for split in ("train", "val"):
+            if f"{split}/loss" in record:
+                parts.append(f"{split} loss {record[f'{split}/loss']:.3f} accuracy {record[f'{split}/accuracy']:.2%}")
+        parts.append(f"{record['images_per_second']:,.0f} images/s")
+        parts.append(format_seconds(record["seconds"]))
+        self._console.print(Text("  ".join(parts)), soft_wrap=True)
+
+    def notify(self, line: str) -> None:
+        """Print a notice above the bar."""
+        self._console.print(Text(line), soft_wrap=True)

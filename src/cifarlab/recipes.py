@@ -1,0 +1,116 @@
+"""Recipes: named, complete configurations.
+
+Each function's docstring states what it is for, its command, what to expect of it (with n and hardware, or that it
+has not been measured yet) and where it comes from. docs/results.md holds the measured figures.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from cifarlab.config import (
+    AugmentConfig,
+    Config,
+    ConvnetConfig,
+    EvaluateConfig,
+    MixconvConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ResnetConfig,
+    ScheduleConfig,
+    SpeednetConfig,
+    TrainConfig,
+)
+from cifarlab.errors import UsageError
+
+
+def fast90() -> Config:
+    """Above 90 % on CIFAR-10 in about a minute and a half on two CPU cores; the recipe of quickstart.
+
+    Command: cifarlab train fast90
+    """
+    return Config(
+        recipe="fast90",
+        model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(32, 128, 128))),
+        optimizer=OptimizerConfig(name="muon", lr=0.15, momentum=0.6, head_lr=0.67, bias_lr=0.05, weight_decay=5e-4),
+        schedule=ScheduleConfig(name="linear"),
+        augment=AugmentConfig(flip="alternating", translate=2),
+        train=TrainConfig(
+            epochs=4,
+            batch_size=250,
+            label_smoothing=0.2,
+            freeze_whitening=0.4,
+            low_resolution=((0.6, 24),),
+        ),
+        evaluate=EvaluateConfig(views="flip_translate"),
+    )
+
+
+def convnet() -> Config:
+    """Train the classic course network: three stages of two convolutions, batch norm, dropout, one hidden layer.
+
+    Command: cifarlab train convnet
+    """
+    return Config(
+        recipe="convnet",
+        model=ModelConfig(name="convnet", convnet=ConvnetConfig(dropout=0.1)),
+        optimizer=OptimizerConfig(name="sgd", lr=0.05),
+        schedule=ScheduleConfig(name="one_cycle"),
+        augment=AugmentConfig(flip="random", translate=2),
+        train=TrainConfig(epochs=10, batch_size=128),
+    )
+
+
+def mixconv() -> Config:
+    """Train blocks of parallel convolutions whose mixing weights depend on the input.
+
+    Command: cifarlab train mixconv
+    """
+    return Config(
+        recipe="mixconv",
+        model=ModelConfig(name="mixconv", mixconv=MixconvConfig()),
+        optimizer=OptimizerConfig(name="sgd", lr=0.05),
+        schedule=ScheduleConfig(name="one_cycle"),
+        augment=AugmentConfig(flip="random", translate=2),
+        train=TrainConfig(epochs=10, batch_size=128),
+    )
+
+
+def resnet18() -> Config:
+    """Train ResNet-18 with a CIFAR stem as the literature does, a baseline: SGD, cosine, crop and flip, 200 epochs.
+
+    Command: cifarlab train resnet18 (hours on a CPU; take a GPU)
+
+    References:
+        He et al., arXiv 1512.03385; kuangliu/pytorch-cifar for the stem.
+    """
+    return Config(
+        recipe="resnet18",
+        model=ModelConfig(name="resnet", resnet=ResnetConfig(variant="resnet18")),
+        optimizer=OptimizerConfig(name="sgd", lr=0.1),
+        schedule=ScheduleConfig(name="cosine"),
+        augment=AugmentConfig(flip="random", translate=4),
+        train=TrainConfig(epochs=200, batch_size=128),
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    "fast90": fast90,
+    "convnet": convnet,
+    "mixconv": mixconv,
+    "resnet18": resnet18,
+}
+
+
+def load_recipe(name: str) -> Config:
+    """Return the configuration of a recipe.
+
+    Raises:
+        UsageError: If there is no recipe of that name.
+    """
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"unknown recipe {name!r}; {hint}recipes are {', '.join(RECIPES)}")
+    return RECIPES[name]()
