@@ -30,8 +30,9 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tup
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(successes, total, alpha=1 - confidence, method="wilson")
-    # at 0 and at all successes rounding can carry an end a hair outside
-    return max(0.0, float(low)), min(1.0, float(high))
+    # where none or all succeed, rounding can carry an end a hair past the proportion itself
+    value = successes / total
+    return max(0.0, min(float(low), value)), min(1.0, max(float(high), value))
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
