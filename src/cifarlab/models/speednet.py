@@ -9,22 +9,15 @@ Shape suffixes: N images, C channels, H height, W width, K classes, D patch valu
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from cifarlab.config import SpeednetConfig
 from cifarlab.errors import ConfigError
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "leaky_relu": nn.LeakyReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
+from cifarlab.models.layers import ACTIVATIONS
 
 _WHITEN_KERNEL = 2
 _WHITEN_EPS = 5e-4
@@ -77,18 +70,19 @@ class Speednet(nn.Module):
         whitened = 2 * 3 * _WHITEN_KERNEL**2
         self.whiten = nn.Conv2d(3, whitened, _WHITEN_KERNEL)
         self.whiten.weight.requires_grad_(False)
-        assert self.whiten.bias is not None
-        nn.init.zeros_(self.whiten.bias)
+        self.whiten.bias = nn.Parameter(torch.zeros(whitened))
         self.activation = ACTIVATIONS[config.activation]()
         widths = (whitened, *config.widths)
-        self.groups = nn.Sequential(*(Group(i, o, config) for i, o in zip(widths[:-1], widths[1:], strict=True)))
+        self.groups = nn.Sequential(*(Group(i, o, config) for i, o in pairwise(widths)))
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
         # unit variance at the logits for unit-variance features, whatever the width
         nn.init.normal_(self.head.weight, std=widths[-1] ** -0.5)
         self.logit_scale = config.logit_scale
 
     def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
-        """Set the first layer to the eigenvectors of the patch covariance, scaled to unit output variance, and their negatives.
+        """Set the first layer to whitening filters and their negatives.
+
+        The filters are the eigenvectors of the patch covariance, scaled to unit output variance.
 
         Args:
             images_NCHW: Normalised images, float, N x 3 x H x W; some thousands.

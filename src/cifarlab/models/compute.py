@@ -1,0 +1,42 @@
+"""How much arithmetic a training step takes, independent of the machine.
+
+Reference:
+    The figures of KellerJordan/cifar10-airbench follow the same convention: its 94 % network needs 118 million
+    multiply-adds for one image forward; times 2 operations, times 3 for forward and backward, times 8 x 50,000
+    images, that is 0.28 PFLOP, published as 0.29.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifarlab.models import ImageClassifier
+
+_BATCH = 2  # batch norm cannot train on one image where it has come down to one position
+
+
+def training_flops_per_image(model: nn.Module, image_size: int) -> int:
+    """Count floating-point operations of one image in training, forward and backward.
+
+    A multiply-add counts as TWO operations. Convolutions and matrix products are counted, as torch.utils.flop_counter
+    does; norms, activations, pooling, preprocessing and the optimiser are not. What is frozen now is taken as frozen:
+    no gradient for its filters, and none for layers before the first one that learns.
+
+    Args:
+        model: A network, or an ImageClassifier, of which the network counts. It is not changed.
+        image_size: Height and width in pixels of the images the network sees.
+
+    Returns:
+        Operations for one image; divide by two for multiply-adds. Times the images of a run, divided by 1e15: PFLOP.
+    """
+    network = model.network if isinstance(model, ImageClassifier) else model
+    # on the meta device shapes are computed, values are not
+    network = copy.deepcopy(network).to("meta").train()
+    images_NCHW = torch.empty(_BATCH, 3, image_size, image_size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        network(images_NCHW).sum().backward()
+    return int(counter.get_total_flops()) // _BATCH
