@@ -42,9 +42,9 @@ VENDOR = Claim(
     source="the vendor's offer",
 )
 STATE_OF_THE_ART = Claim(
-    name="GPipe (AmoebaNet-B)",
+    name="GPipe",
     accuracy=0.99,
-    status="published; pre-trained on ImageNet, 557 million parameters",
+    status="published; an AmoebaNet of 557 million parameters, pre-trained on ImageNet",
     source="Huang et al. (2019), GPipe: Efficient Training of Giant Neural Networks using Pipeline Parallelism",
     url="https://arxiv.org/abs/1811.06965",
 )
@@ -206,7 +206,7 @@ def _recommend_build(verdict: Verdict) -> Recommendation:
     room = 100 * (STATE_OF_THE_ART.accuracy - verdict.accuracy)
     reasons = [
         "On the one benchmark for which the vendor gives a figure, our model is "
-        f"{verdict.difference_points:.1f} points better: {_errors(verdict.accuracy)} in 100 images "
+        f"{verdict.difference_points:.1f} points better: {_errors(verdict.accuracy)} errors in 100 images "
         f"instead of {_errors(verdict.claim)}.",
         "The comparison favours the vendor: its claim is taken at face value, and ours is counted image by image.",
         "We own the weights, the code and the evidence; the run can be repeated with one command.",
@@ -248,7 +248,7 @@ def _recommend_buy(verdict: Verdict) -> Recommendation:
             *_CONDITIONS,
         ),
         (
-            "A stronger recipe of ours reaches the claim: published models show that CIFAR-10 allows 99 %.",
+            "A stronger recipe of ours reaches the claim: published models show that CIFAR-10 allows 99\u00a0%.",
             "The vendor's claim cannot be confirmed.",
         ),
     )
@@ -277,7 +277,7 @@ def _recommend_measuring(verdict: Verdict) -> Recommendation:
 
 def _errors(accuracy: float) -> str:
     wrong = 100 * (1 - accuracy)
-    return f"{wrong:.0f} errors" if wrong >= 9.5 else f"{wrong:.1f} errors"
+    return f"{wrong:.0f}" if wrong >= 9.95 else f"{wrong:.1f}"
 
 
 def _images(number: int) -> str:

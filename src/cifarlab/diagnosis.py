@@ -98,6 +98,7 @@ def _facts(judged: Sequence[dict[str, Any]], num_val: int) -> dict[str, float | 
         "accuracy_gap": _difference(train, accuracy),
         # at 0 and 1 the formula says zero; half an image keeps it honest
         "standard_error": math.sqrt(max(accuracy * (1 - accuracy), 0.5 / num_val) / num_val),
+        "late_epochs": float(window),
         "late_gain": statistics.fmean(late) - statistics.fmean(before) if before else None,
         "annealed": float(bool(rates) and rates[-1] <= _ANNEALED * max(rates)),
         **_loss_facts(judged),
@@ -163,13 +164,15 @@ def _still_rising(facts: dict[str, float | None]) -> Diagnosis | None:
     gain, error = facts["late_gain"], facts["standard_error"] or 0
     if gain is None or gain <= max(0.005, 2 * error):
         return None
-    rise = f"val accuracy was still rising at the end ({100 * gain:+.1f} points over the last fifth of the run)"
+    window = facts["late_epochs"] or 1
+    span = "epoch" if window == 1 else f"{window:g} epochs"
+    rise = f"val accuracy was still rising ({100 * gain:+.1f} points from the {span} before to the last {span})"
     if not facts["annealed"]:
         return Diagnosis("underfits", f"The run underfits: {rise}. Train for more epochs.", facts)
     if not _no_gap(facts):
         return None
     sentence = (
-        f"The run underfits: {rise} and {_both(facts)}, so nothing was learned by heart yet. Part of the rise is the "
+        f"The run underfits: {rise} and {_both(facts)}, so it has learned nothing by heart. Part of the rise is the "
         "decay of the learning rate: give the whole schedule more epochs, or take a larger network."
     )
     return Diagnosis("underfits", sentence, facts)
