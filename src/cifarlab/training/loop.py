@@ -134,6 +134,8 @@ def fit(config: Config, state: TrainState, splits: Splits, device: torch.device,
     while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
         _train_epoch(fitting)
         _close_epoch(fitting)
+        if state.progress.step < fitting.loader.plan.num_steps and hooks.stop_signal():
+            _stop(fitting)
     assert isinstance(state.model, ImageClassifier)
     state.model.preprocess.image_size = config.data.image_size
 
@@ -157,15 +159,20 @@ def _train_epoch(fitting: Fit) -> None:
             _read_losses(fitting)
             progress.epoch_seconds = before + time.perf_counter() - start
             fitting.hooks.on_step(_report(fitting))
-        if signal := fitting.hooks.stop_signal():
+        if progress.step < end and fitting.hooks.stop_signal():
             _read_losses(fitting)
             progress.epoch_seconds = before + time.perf_counter() - start
-            _save_checkpoint(fitting)
-            raise StoppedError(
-                f"stopped at step {progress.step} of {plan.num_steps}; "
-                f"continue with: cifarlab train --resume {fitting.run.path}",
-                signal,
-            )
+            _stop(fitting)
+
+
+def _stop(fitting: Fit) -> None:
+    """Save the state and end."""
+    progress, plan = fitting.state.progress, fitting.loader.plan
+    _save_checkpoint(fitting)
+    raise StoppedError(
+        f"stopped at step {progress.step} of {plan.num_steps}; continue with: cifarlab train --resume {fitting.run.path}",
+        fitting.hooks.stop_signal(),
+    )
 
 
 def _learning_rate_factor(fitting: Fit) -> float:

@@ -1,0 +1,59 @@
+"""Fixtures shared by all tests: a tiny learnable image set, and small configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from cifarlab.config import Config, DataConfig, ModelConfig, SpeednetConfig, TrainConfig
+from cifarlab.data import ImageSet, SourceData, Splits
+from cifarlab.data.splits import make_splits
+
+CLASS_NAMES = ("red", "green", "blue")
+
+
+def make_images(count: int, seed: int, size: int = 16) -> ImageSet:
+    """Noise whose class shows in the brightest channel: learnable in a few steps, not trivial in one."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    images = torch.randint(0, 160, (count, 3, size, size), generator=generator)
+    images[torch.arange(count), labels, 4:12, 4:12] += 80
+    return ImageSet(images.to(torch.uint8), labels, CLASS_NAMES)
+
+
+@pytest.fixture(autouse=True)
+def _private_folders(tmp_path, monkeypatch):
+    """No test reads or writes the user's runs, data or cache unless it asks to."""
+    monkeypatch.setenv("CIFARLAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def source() -> SourceData:
+    return SourceData(train=make_images(120, seed=1), val=None, test=make_images(60, seed=2), origin="tiny")
+
+
+@pytest.fixture
+def splits(source: SourceData) -> Splits:
+    return make_splits(source, DataConfig(image_size=16))
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config(
+        recipe="tiny",
+        data=DataConfig(image_size=16),
+        model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(8, 8, 8))),
+        train=TrainConfig(epochs=4, batch_size=27, precision="fp32", device="cpu"),
+    )
+
+
+def with_fields(config: Config, **fields: object) -> Config:
+    """Return the config with fields such as ``train__epochs=2`` replaced."""
+    for name, value in fields.items():
+        section, _, field = name.partition("__")
+        part = dataclasses.replace(getattr(config, section), **{field: value})
+        config = dataclasses.replace(config, **{section: part})
+    return config

@@ -1,0 +1,75 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from cifarlab.config import Config, ConvnetConfig, DataConfig, ModelConfig, TrainConfig, ignored_sections
+from cifarlab.config_yaml import config_from_dict, config_to_dict, config_to_yaml, load_config
+from cifarlab.errors import ConfigError
+from cifarlab.recipes import RECIPES, load_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_yaml_gives_the_same_config_back(name):
+    config = load_recipe(name)
+    assert config_from_dict(yaml.safe_load(config_to_yaml(config))) == config
+
+
+def test_yaml_is_complete():
+    def leaves(section):
+        return sum(leaves(v) if isinstance(v, dict) else 1 for v in section.values())
+
+    def count(kind):
+        return sum(
+            count(field.default_factory) if dataclasses.is_dataclass(field.default_factory) else 1
+            for field in dataclasses.fields(kind)
+        )
+
+    assert leaves(config_to_dict(Config())) == count(Config)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trian": {}}, "unknown field trian; did you mean train?"),
+        ({"train": {"epoch": 3}}, "unknown field train.epoch; did you mean epochs?"),
+        ({"train": {"epochs": "many"}}, "train.epochs must be of type float"),
+        ({"train": {"epochs": True}}, "train.epochs must be of type float"),
+        ({"train": {"seed": 1.5}}, "train.seed must be of type int"),
+        ({"train": {"compile": 1}}, "train.compile must be of type bool"),
+        ({"model": {"name": "vgg"}}, "model.name must be one of speednet"),
+        ({"model": {"speednet": {"widths": [8, 8]}}}, "model.speednet.widths must have 3 values"),
+        ({"model": {"convnet": {"stages": [[1, 2, 3]]}}}, "model.convnet.stages must have 2 values"),
+        ({"train": 3}, "train must hold fields and values"),
+        ({"data": {"val_fraction": 1.5}}, "data.val_fraction must lie in"),
+    ],
+)
+def test_a_wrong_field_is_named(values, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        config_from_dict(values)
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "x.yaml"
+    with pytest.raises(ConfigError, match=r"cannot read.*x\.yaml"):
+        load_config(path)
+    path.write_text("train: {epochs: [")
+    with pytest.raises(ConfigError, match=r"x\.yaml is not YAML"):
+        load_config(path)
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="must hold fields"):
+        load_config(path)
+    path.write_text("")
+    assert load_config(path) == Config()
+
+
+@pytest.mark.parametrize("fields", [{"keep": "best"}, {"early_stopping": 3}], ids=["keep", "early_stopping"])
+def test_what_needs_validation_says_so(fields):
+    with pytest.raises(ConfigError, match="needs a validation split"):
+        Config(data=DataConfig(val_fraction=0), train=TrainConfig(**fields))
+
+
+def test_settings_of_another_model_are_reported():
+    model = ModelConfig(name="resnet", convnet=ConvnetConfig(activation="tanh"))
+    assert ignored_sections(Config(model=model)) == ["model.convnet"]
+    assert ignored_sections(Config()) == []

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import nn
+
+from cifarlab.config import OptimizerConfig
+from cifarlab.training.optim import Muon, build_optimizers, orthogonalize, set_learning_rate
+
+
+class SmallNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3)
+        self.conv2 = nn.Conv2d(8, 8, 3, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.frozen = nn.Conv2d(3, 3, 1).requires_grad_(False)
+        self.head = nn.Linear(8, 2)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 72), (2, 72, 8)])
+def test_orthogonalize_keeps_singular_vectors_and_flattens_values(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalize(matrices, steps=5).float()
+    for matrix, out in zip(matrices, result, strict=True):
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+        values = torch.diagonal(u.T @ out @ v.T)
+        large = s > 0.1 * s.max()
+        assert ((values[large] > 0.6) & (values[large] < 1.3)).all()
+        # what is not on the diagonal of the same singular bases is rounding of bf16
+        assert (u.T @ out @ v.T - torch.diag(values)).abs().max() < 0.1
+
+
+def test_muon_step_is_the_formula_one_tensor_at_a_time():
+    torch.manual_seed(0)
+    filters = [nn.Parameter(torch.randn(8, 4, 3, 3)) for _ in range(3)] + [nn.Parameter(torch.randn(6, 8, 3, 3))]
+    expected = [parameter.detach().clone() for parameter in filters]
+    buffers = [torch.zeros_like(parameter) for parameter in filters]
+    optimizer = Muon(filters, lr=0.2, momentum=0.6)
+    for _ in range(3):
+        for index, parameter in enumerate(filters):
+            parameter.grad = torch.randn_like(parameter)
+            buffers[index] = 0.6 * buffers[index] + parameter.grad
+            update = orthogonalize((parameter.grad + 0.6 * buffers[index]).flatten(1)[None])[0].float()
+            normalised = expected[index] * len(expected[index]) ** 0.5 / expected[index].norm()
+            expected[index] = normalised - 0.2 * update.view(parameter.shape)
+        optimizer.step()
+    for parameter, wanted in zip(filters, expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), wanted, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_every_trainable_parameter_is_in_exactly_one_group(name):
+    net = SmallNet()
+    optimizers = build_optimizers(net, OptimizerConfig(name=name))
+    members = [p for o in optimizers for g in o.param_groups for p in g["params"]]
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    assert sorted(map(id, members)) == sorted(map(id, trainable))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_norms_and_biases_are_not_decayed(name):
+    net = SmallNet()
+    for optimizer in build_optimizers(net, OptimizerConfig(name=name, weight_decay=0.1)):
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.ndim < 2:
+                    assert group["weight_decay"] == 0
+                elif not isinstance(optimizer, Muon):
+                    assert group["weight_decay"] == 0.1
+
+
+def test_muon_takes_the_filters_only():
+    net = SmallNet()
+    muon, sgd = build_optimizers(net, OptimizerConfig(name="muon", lr=0.3, head_lr=0.5, bias_lr=0.7))
+    assert {id(p) for p in muon.param_groups[0]["params"]} == {id(net.conv1.weight), id(net.conv2.weight)}
+    assert [group["lr"] for group in sgd.param_groups] == [0.5, 0.7]
+
+
+def test_learning_rate_is_a_factor_of_each_peak():
+    optimizers = build_optimizers(SmallNet(), OptimizerConfig(name="muon", lr=0.3, head_lr=0.5, bias_lr=0.7))
+    set_learning_rate(optimizers, 0.5)
+    set_learning_rate(optimizers, 0.1)
+    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.03, 0.05, 0.07])
