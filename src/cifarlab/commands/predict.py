@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cifarlab.data.images import IMAGE_SUFFIXES, read_image
+from cifarlab.data.images import SUFFIXES, read_image
 from cifarlab.errors import DataError, UsageError
 from cifarlab.inference import Classifier
 from cifarlab.run import Run
@@ -59,7 +59,7 @@ def predict(run: Run, paths: Sequence[Path], *, device: str = "auto", batch_size
     files = _find_images(paths)
     if not any(os.path.lexists(file) for file in files):
         named = ", ".join(map(str, paths)) or "an empty list"
-        raise UsageError(f"no image found in {named}; name image files, or folders that hold {', '.join(IMAGE_SUFFIXES)}")
+        raise UsageError(f"no image found in {named}; name image files, or folders that hold {', '.join(SUFFIXES)}")
     classifier = Classifier.load(run, device)
     return [one for batch in _batches(files, batch_size) for one in _predict_batch(classifier, batch)]
 
@@ -68,14 +68,14 @@ def _find_images(paths: Iterable[Path]) -> list[Path]:
     """Return files as they were named, and image files below folders in alphabetical order; nothing hidden."""
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 Path.is_dir raises below a folder that may not be entered
             found.append(path)
             continue
         below: list[Path] = []
         # a folder that cannot be listed is taken for a file, so that its reading fails and says why
         for folder, subfolders, names in os.walk(path, onerror=lambda error: below.append(Path(error.filename))):  # noqa: B023
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES)
+            images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
             below += [Path(folder, name) for name in images]
         found += sorted(below)
     return found
@@ -100,7 +100,9 @@ def _predict_batch(classifier: Classifier, files: list[Path]) -> list[Prediction
         probabilities_NK = classifier.probabilities(torch.stack(list(images.values())))
         answers = dict(zip(images, probabilities_NK.tolist(), strict=True))
     return [
-        _failed(file, errors[position]) if position in errors else _answered(file, answers[position], classifier.class_names)
+        _failed(file, errors[position])
+        if position in errors
+        else _answered(file, answers[position], classifier.class_names)
         for position, file in enumerate(files)
     ]
 
@@ -111,4 +113,6 @@ def _failed(path: Path, error: str) -> Prediction:
 
 def _answered(path: Path, probabilities_K: list[float], class_names: Sequence[str]) -> Prediction:
     best = max(range(len(class_names)), key=probabilities_K.__getitem__)
-    return Prediction(path, class_names[best], probabilities_K[best], dict(zip(class_names, probabilities_K, strict=True)))
+    return Prediction(
+        path, class_names[best], probabilities_K[best], dict(zip(class_names, probabilities_K, strict=True))
+    )
