@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -63,6 +65,16 @@ class Miniature:
 
     def archive(self, kind: str) -> bytes:
         return tar_gz({f"{self.dataset.layout(kind).folder}/{name}": data for name, data in self.files[kind].items()})
+
+    def archive_with_a_flipped_bit(self) -> bytes:
+        files = {f"cifar-10-batches-bin/{name}": data for name, data in self.files["binary"].items()}
+        changed = bytearray(files["cifar-10-batches-bin/data_batch_2.bin"])
+        changed[20] ^= 1
+        return tar_gz(files | {"cifar-10-batches-bin/data_batch_2.bin": bytes(changed)})
+
+    def npm_tarball_of_other_labels(self, labels: list[int]) -> bytes:
+        files = {f"package/{name}": data for name, data in self.files["png"].items()}
+        return tar_gz(files | {"package/train_lables.json": json.dumps(labels).encode()})
 
     def served(self, base: str) -> Dataset:
         """The same, to be had from a local server."""
@@ -165,12 +177,12 @@ def python2_names(names: tuple[str, ...]) -> bytes:
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), mtime=0)  # the same bytes whenever it is called
 
 
 @dataclass
@@ -203,10 +215,8 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append((self.path, dict(self.headers)))
-                try:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     outer.answer(self)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
 
             def log_message(self, *_: object) -> None:
                 pass

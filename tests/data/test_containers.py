@@ -99,7 +99,7 @@ def test_malicious_pickle_is_refused_and_not_run(protocol: int, place: str, mini
     evil = Payload(eval, f"open({str(mark)!r}, 'w')")
     batch = evil if place == "whole" else {place.encode(): evil}
     files = mini.files["python"] | {"data_batch_1": pickle.dumps(batch, protocol)}
-    with pytest.raises(IntegrityError, match="data_batch_1: the pickle wants .*eval, which is not admitted"):
+    with pytest.raises(IntegrityError, match=r"data_batch_1: the pickle wants .*eval, which is not admitted"):
         parse(files, mini.dataset.layout("python"), mini.dataset)
     assert not mark.exists()
 
@@ -219,7 +219,7 @@ def test_other_images_are_refused(content: bytes, words: str, mini: Any) -> None
     "content", [b"[1,2]", b"[1,2,3,4,5,true]", b"[0,0,0,0,0,300]", b"[0,0,0,0,0,-1]", b"{}", b"[", b"\xff"]
 )
 def test_wrong_json_labels_are_refused(content: bytes, mini: Any) -> None:
-    with pytest.raises(IntegrityError, match="test_lables.json"):
+    with pytest.raises(IntegrityError, match=r"test_lables\.json"):
         parse(mini.files["png"] | {"test_lables.json": content}, mini.dataset.layout("png"), mini.dataset)
 
 

@@ -176,7 +176,7 @@ def test_unreachable_host_is_one_short_line(impatient: Patience, tmp_path: Path)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         url = f"http://user:secret@127.0.0.1:{held.getsockname()[1]}/file"
-        with pytest.raises(DownloadError, match="^cannot be reached$"):
+        with pytest.raises(DownloadError, match=r"^cannot be reached$"):
             download(url, tmp_path / "file", limit=impatient.patient, patience=impatient)
 
 
@@ -209,7 +209,7 @@ time.sleep(0.3)
 
 
 def test_without_npm(impatient: Patience, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="^npm is not installed$"):
+    with pytest.raises(DownloadError, match=r"^npm is not installed$"):
         npm_pack("thing@1.0.0", tmp_path, patience=impatient)
 
 

@@ -28,9 +28,10 @@ _ARRAYS = {"train_images": "NCHW", "train_labels": "N", "test_images": "NCHW", "
 
 
 def data_places() -> list[Path]:
-    """Return the folders in which data is looked for, in order: CIFARLAB_DATA, ./data, the user's cache."""
+    """Return the readable folders in which data is looked for, in order: CIFARLAB_DATA, ./data, the user's cache."""
     places = [cache_folder(), Path("data"), _user_cache()]
-    return list(dict.fromkeys(places if os.environ.get("CIFARLAB_DATA") else places[1:]))
+    wanted = dict.fromkeys(places if os.environ.get("CIFARLAB_DATA") else places[1:])
+    return [place for place in wanted if os.access(place, os.R_OK | os.X_OK)]
 
 
 def cache_folder() -> Path:
