@@ -101,9 +101,10 @@ def test_logits_have_the_shape_asked_for(case: str, image_size: int, num_classes
 @pytest.mark.parametrize("case", CASES)
 def test_every_trainable_parameter_gets_a_gradient(case: str) -> None:
     # double precision, so that a gradient that is zero in truth does not pass as rounding noise
-    model = make_model(case).double().train()
-    images = make_images(8).double() / 255
-    loss = F.cross_entropy(model.network((images - 0.5) * 4), torch.arange(8))
+    torch.manual_seed(0)
+    model = build_model(CASES[case], 10, 32).double().train()
+    images = make_images(4).double() / 255
+    loss = F.cross_entropy(model.network((images - 0.5) * 4), torch.arange(4))
     loss.backward()
     assert loss.isfinite()
     trainable = 0
@@ -167,7 +168,7 @@ def test_bf16_autocast_stays_near_fp32(model: ImageClassifier) -> None:
     assert (rough - exact).norm() < 0.1 * exact.norm()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if case != "resnet50"])  # the code of resnet18, much slower
 def test_seed_decides_the_initial_weights(case: str) -> None:
     def initial(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
