@@ -65,7 +65,7 @@ def confusion_figure(confusion_KK: Sequence[Sequence[int]], class_names: Sequenc
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    bar = figure.colorbar(picture, ax=axes, shrink=0.6, aspect=25, format=PercentFormatter(1, _decimals(highest)))
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8, aspect=30, format=PercentFormatter(1, _decimals(highest)))
     bar.set_label("share of the true class's images", fontsize=9)
     bar.outline.set_visible(False)
     set_title(axes, title)
