@@ -122,7 +122,7 @@ def test_it_shows_the_figures_of_evaluation_json(run):
     assert "Our model classifies 87.65 % of 10,000 test images correctly" in page.text
     assert f"{100 * low:.2f} to {100 * high:.2f} %" in page.text
     assert "85.55 %" in page.text  # without views
-    for figure in ("98.76 %", "87.12 %", "0.432", "3.12 %"):
+    for figure in ("first three 98.76 %", "Macro F1 87.12 %", "(cross-entropy) 0.432", "(ECE) 3.12 %"):
         assert figure in page.text
     for row in test["per_class"]:
         figures = (row["recall"], row["precision"], row["f1"])
@@ -138,6 +138,7 @@ def test_it_shows_the_figures_of_evaluation_json(run):
     assert "for the 25 % of the images" in page.text
     assert "made-up sentence" in page.text
     assert "cifarlab train fast90" in page.text
+    assert "GPU none" in page.text
 
 
 def test_it_answers_build_and_marks_what_is_quoted_and_assumed(run):

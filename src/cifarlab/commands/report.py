@@ -255,11 +255,9 @@ def _environment_rows(recorded: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for key in (*_ENVIRONMENT_LABELS, *rest):
         value = recorded.get(key)
-        if value is None:
-            text = "none" if key == "gpu" and "gpu" in recorded else ABSENT
-        else:
-            text = _plain(key, value)
-        rows.append((_ENVIRONMENT_LABELS.get(key, key), text))
+        # a machine without a GPU is recorded as null; that is a finding, not an omission
+        absent = "none" if key == "gpu" and "gpu" in recorded else ABSENT
+        rows.append((_ENVIRONMENT_LABELS.get(key, key), absent if value is None else _plain(key, value)))
     return rows
 
 
