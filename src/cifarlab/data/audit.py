@@ -13,7 +13,8 @@ shifted, scaled, compressed again, or with other brightness, contrast or colour.
 
 What it misses: mirrored and strongly rotated copies, crops that keep less than about three quarters of the picture,
 pictures without detail, and, in large images, whatever does not show at 32 x 32 pixels. What it finds too much: small
-plain objects before a plain ground (a bird in the sky) can be registered to one another.
+plain objects before a plain ground (a bird in the sky) can be registered to one another, and so can two pictures in the
+same broad frame.
 
 Shape suffixes: N images, P pairs, S side, D descriptor.
 

@@ -105,12 +105,11 @@ def _to_square(image: Image.Image, size: int, resize: Resize) -> Image.Image:
         canvas = Image.new("RGB", (size, size), _LETTERBOX_GREY)
         canvas.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
         return canvas
-    box: tuple[float, float, float, float] = (0, 0, width, height)
     if resize == "crop":
         side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    return image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
 def _display_name(source: Path | bytes | IO[bytes]) -> str:
