@@ -131,7 +131,7 @@ def test_it_shows_the_figures_of_evaluation_json(run):
     assert "4711 cat dog 98.7 %" in page.text
     assert "too sure of itself" in page.text  # states 95 %, gets 87.65 %
     assert "1 min 32 s" in page.text
-    assert "0.021 PFLOP" in page.text
+    assert "0.0214 PFLOP" in page.text
     assert "The run does not record its split." in page.text
     assert "the one reading" in page.text
     assert "was read once" in page.text
