@@ -429,6 +429,7 @@ def test_read_only_folder_is_used_without_a_cache(
     get()  # so that the child, which may not read our libraries, finds them imported
     shutil.rmtree(os.environ["XDG_CACHE_HOME"])
     (open_folder / "cifar-10-binary.tar.gz").write_bytes(mini.archive("binary"))
+    (open_folder / "cifar10.safetensors").write_bytes(b"damaged, and not to be moved")
     open_folder.chmod(0o555)
     monkeypatch.setenv("CIFARLAB_DATA", str(open_folder))
     monkeypatch.chdir(open_folder)
@@ -442,7 +443,8 @@ def test_read_only_folder_is_used_without_a_cache(
 
     source, path, lines = in_child(run)
     assert (source, path) == (str(open_folder / "cifar-10-binary.tar.gz"), None)
-    assert lines == [
+    assert lines[0].startswith(f"skipped {open_folder / 'cifar10.safetensors'}: not a cache file")
+    assert lines[1:] == [
         f"{open_folder} cannot be written (Permission denied); cifar10 will not be kept for the next start"
     ]
 

@@ -20,7 +20,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -54,6 +54,18 @@ class Delivery:
     """The cache file; None if none could be written."""
     skipped: tuple[str, ...]
     """One line per source that was tried before and failed."""
+
+
+@dataclass
+class _Log:
+    """What was skipped, and whom to tell."""
+
+    notify: Notify
+    skipped: list[str] = field(default_factory=list)
+
+    def skip(self, name: str, reason: Exception) -> None:
+        self.skipped.append(f"{name}: {reason}")
+        self.notify(f"skipped {self.skipped[-1]}")
 
 
 @dataclass(frozen=True)
@@ -137,37 +149,28 @@ def obtain(
         DownloadError: If no source delivers, or CIFARLAB_OFFLINE is set and the data is not there.
         DataError: If the disk is full.
     """
-    skipped: list[str] = []
-
-    def say(line: str) -> None:
-        if notify:
-            notify(line)
-
-    def skip(name: str, reason: Exception) -> None:
-        skipped.append(f"{name}: {reason}")
-        say(f"skipped {skipped[-1]}")
-
+    log = _Log(notify or (lambda _: None))
     folder = cache_folder()
     try:
-        if cached := _from_cache(dataset, skip):
-            return replace(cached, skipped=tuple(skipped))
-        with work_folder(dataset, folder, say) as work:
+        if cached := _from_cache(dataset, log):
+            return cached
+        with work_folder(dataset, folder, log.notify) as work:
             # Whoever held the lock before us may have fetched it.
-            if cached := _from_cache(dataset, skip):
-                return replace(cached, skipped=tuple(skipped))
-            source, arrays = _first(_Job(dataset, work.folder, progress, patience), url, skip, say)
+            if cached := _from_cache(dataset, log):
+                return cached
+            source, arrays = _first(_Job(dataset, work.folder, progress, patience), url, log)
             write_cache(work, arrays, dataset)
-            return Delivery(arrays, source, work.target, tuple(skipped))
+            return Delivery(arrays, source, work.target, tuple(log.skipped))
     except OSError as error:
         if disk_is_full(error):
             hint = "free 1 GB or name another folder with CIFARLAB_DATA"
             raise DataError(f"no space left in {folder} for {dataset.name} ({error.strerror}); {hint}") from error
         raise DataError(f"cannot write {dataset.name} to {folder}: {error}") from error
     except DownloadError as error:
-        raise DownloadError("\n".join([str(error), *_ways_out(dataset, skipped)])) from error
+        raise DownloadError("\n".join([str(error), *_ways_out(dataset, log.skipped)])) from error
 
 
-def _first(job: _Job, url: str, skip: Callable[[str, Exception], None], say: Notify) -> tuple[str, CifarArrays]:
+def _first(job: _Job, url: str, log: _Log) -> tuple[str, CifarArrays]:
     """Return name and arrays of the first source that delivers."""
     name = job.dataset.name
     queue = deque(_local_sources(job.dataset))
@@ -183,29 +186,30 @@ def _first(job: _Job, url: str, skip: Callable[[str, Exception], None], say: Not
         except (DataError, OSError) as error:
             if isinstance(error, OSError) and disk_is_full(error):
                 raise
-            skip(source.name, error)
+            log.skip(source.name, error)
             if isinstance(error, SlowError) and source.deliver_slowly:
-                say(f"{source.name} will be asked again, however long it takes, if nothing else delivers")
+                log.notify(f"{source.name} will be asked again, however long it takes, if nothing else delivers")
                 queue.append(_Source(f"{source.name}, however slow", source.deliver_slowly))
     raise DownloadError(problem)
 
 
-def _from_cache(dataset: Dataset, skip: Callable[[str, Exception], None]) -> Delivery | None:
+def _from_cache(dataset: Dataset, log: _Log) -> Delivery | None:
     """Read the first good cache file; a damaged one is set aside, so that it is neither used nor lost."""
     for place in data_places():
         path = cache_file(dataset, place)
         if not path.is_file():
             continue
         try:
-            return Delivery(read_cache(path, dataset), f"cache file {path}", path, ())
+            return Delivery(read_cache(path, dataset), f"cache file {path}", path, tuple(log.skipped))
         except (IntegrityError, OSError) as error:
             aside = path.with_name(f"{path.name}.damaged")
             try:
                 path.replace(aside)
             except OSError:
-                skip(str(path), error)
+                if f"{path}: {error}" not in log.skipped:  # it cannot be moved, and is met again
+                    log.skip(str(path), error)
             else:
-                skip(f"{path}, now {aside.name}", error)
+                log.skip(f"{path}, now {aside.name}", error)
     return None
 
 
