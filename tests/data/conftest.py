@@ -11,8 +11,8 @@ import struct
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from PIL import Image
 
 from cifarlab.data.cifar import CIFAR10, CIFAR100, CifarArrays, Dataset
 from cifarlab.data.download import Patience, SpeedLimit
+from cifarlab.data.sources import Delivery, obtain
 
 SIDE, NUM_TRAIN, NUM_TEST = 4, 20, 6
 
@@ -75,6 +76,23 @@ class Miniature:
     def npm_tarball_of_other_labels(self, labels: list[int]) -> bytes:
         files = {f"package/{name}": data for name, data in self.files["png"].items()}
         return tar_gz(files | {"package/train_lables.json": json.dumps(labels).encode()})
+
+    def serve_official(self, server: Server, **options: object) -> Route:
+        return server.serve("/cifar-10-binary.tar.gz", self.archive("binary"), **options)
+
+    def serve_mirror(self, server: Server, name: str) -> None:
+        for file, content in self.files["png"].items():
+            server.serve(f"/{name}/{file}", content)
+
+    def check(self, arrays: CifarArrays) -> None:
+        for each in fields(CifarArrays):
+            expected = getattr(self.arrays, each.name)
+            np.testing.assert_array_equal(getattr(arrays, each.name), expected, err_msg=each.name)
+
+    @staticmethod
+    def kept(folder: Path) -> list[str]:
+        """Names of what is in a folder, beside the lock."""
+        return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
     def served(self, base: str) -> Dataset:
         """The same, to be had from a local server."""
@@ -265,3 +283,21 @@ def server() -> Iterator[Server]:
     yield started
     started.http.shutdown()
     started.http.server_close()
+
+
+@pytest.fixture
+def get(mini: Miniature, server: Server, impatient: Patience) -> Callable[..., Delivery]:
+    """Obtain the miniature data set, whose every address is on the local server."""
+
+    def call(url: str = "", **options: object) -> Delivery:
+        delivery = obtain(mini.served(server.base), url=url, patience=impatient, **options)
+        mini.check(delivery.arrays)
+        return delivery
+
+    return call
+
+
+@pytest.fixture
+def cache(alone: Path) -> Path:
+    """The cache file in the user's cache."""
+    return alone / "user-cache" / "cifarlab" / "cifar10.safetensors"
