@@ -71,5 +71,5 @@ def test_what_needs_validation_says_so(fields):
 
 def test_settings_of_another_model_are_reported():
     model = ModelConfig(name="resnet", convnet=ConvnetConfig(activation="tanh"))
-    assert ignored_sections(Config(model=model)) == ["model.convnet"]
-    assert ignored_sections(Config()) == []
+    assert ignored_sections(Config(model=model), Config()) == ["model.convnet"]
+    assert ignored_sections(Config(model=model), Config(model=model)) == []

@@ -57,9 +57,20 @@ def run_fetch(argv: Sequence[str]) -> None:
     with console.TransferDisplay() as display:
         result = fetch(arguments.dataset, url=arguments.url, progress=display.update, notify=display.notify)
     if arguments.json:
-        console.print_json({"source": result.source, "path": str(result.path), "seconds": result.seconds})
+        console.print_json(vars(result))
     else:
-        console.print_line(f"{arguments.dataset}: verified, from {result.source}, in {result.path}")
+        kept = f"kept in {result.path}" if result.path else "not kept, for the folder cannot be written"
+        console.print_line(f"{arguments.dataset}: verified, from {result.source}, {kept}")
+
+
+def _fetch_first(data: DataConfig) -> None:
+    """Bring a public data set with its progress shown, before a command that would otherwise wait in silence."""
+    if data.folder or data.csv:
+        return
+    from cifarlab.data import load_source
+
+    with console.TransferDisplay() as display:
+        load_source(data, progress=display.update, notify=display.notify)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +89,7 @@ def run_explore(argv: Sequence[str]) -> None:
     arguments: ExploreArguments = _parse(ExploreArguments, "explore", argv, ExploreArguments(data=DataConfig()))
     from cifarlab.commands.explore import explore
 
+    _fetch_first(arguments.data)
     result = explore(arguments.data, out=arguments.out)
     if arguments.json:
         console.print_json({"html": str(result.html), "json": str(result.json)})
@@ -107,7 +119,8 @@ class TrainArguments(Config):
 
 def run_train(argv: Sequence[str]) -> None:
     """``cifarlab train``."""
-    arguments = _parse(TrainArguments, "train", argv, _train_defaults(argv))
+    base = _train_defaults(argv)
+    arguments = _parse(TrainArguments, "train", argv, base)
     from cifarlab.commands.train import resume, train
     from cifarlab.config import ignored_sections
     from cifarlab.environment import process_start
@@ -118,7 +131,8 @@ def run_train(argv: Sequence[str]) -> None:
         if arguments.resume:
             run = resume(Run.open(arguments.resume), hooks=hooks, notify=display.notify, started=process_start())
         else:
-            for section in ignored_sections(config):
+            _fetch_first(config.data)
+            for section in ignored_sections(config, base):
                 display.notify(f"note: --{section} settings have no effect with --model.name {config.model.name}")
             run = train(config, name=arguments.name, hooks=hooks, notify=display.notify, started=process_start())
     result = run.read_json("result.json")

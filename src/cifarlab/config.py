@@ -302,9 +302,8 @@ class TrainConfig:
         _require(self.early_stopping >= 0, f"train.early_stopping must not be negative, not {self.early_stopping}")
         shares = [share for share, _ in self.low_resolution]
         _require(shares == sorted(shares), "train.low_resolution must be in order of its shares")
-        _require(
-            all(size >= 8 for _, size in self.low_resolution), "train.low_resolution sizes must be at least 8 pixels"
-        )
+        sizes = [size for _, size in self.low_resolution]
+        _require(all(size >= 9 for size in sizes), "train.low_resolution sizes must be at least 9 pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +340,8 @@ class Config:
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
         no_val = self.data.val_fraction == 0
+        large = [size for _, size in self.train.low_resolution if size > self.data.image_size]
+        _require(not large, f"train.low_resolution {large} exceeds data.image_size {self.data.image_size}; lower it")
         needs_val = {
             "train.keep best": self.train.keep == "best",
             "train.early_stopping": self.train.early_stopping > 0,
@@ -350,8 +351,8 @@ class Config:
             _require(not (no_val and is_set), f"{setting} needs a validation split; set data.val_fraction above 0")
 
 
-def ignored_sections(config: Config) -> list[str]:
-    """Return the model sections that were changed from their defaults although another model is chosen."""
-    defaults, model = ModelConfig(), config.model
+def ignored_sections(config: Config, base: Config) -> list[str]:
+    """Return the model sections that ``config`` changes from ``base`` although another model is chosen."""
     names = ("speednet", "convnet", "mixconv", "resnet")
-    return [f"model.{name}" for name in names if name != model.name and getattr(model, name) != getattr(defaults, name)]
+    changed = [name for name in names if getattr(config.model, name) != getattr(base.model, name)]
+    return [f"model.{name}" for name in changed if name != config.model.name]

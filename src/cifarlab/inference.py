@@ -49,8 +49,8 @@ def predict_logits(
         model: Images in, logits out; on ``device``. Its train or eval mode is left as it was.
         images_NCHW: uint8, N x 3 x H x W, N at least 1, on any device.
         views: Which views to average.
-        views_share: In (0, 1]: the share of the images that get the extra views (one image at least), namely those
-            whose two highest plain probabilities differ least; the others keep their plain logits.
+        views_share: In (0, 1]: the share of the images, those whose two highest plain probabilities differ least,
+            that get the extra views; the others keep their plain logits.
         batch_size: Images per forward pass.
         precision: 'fp32', 'bf16' or 'fp16', of convolutions and products.
         device: Where to compute.
@@ -59,8 +59,7 @@ def predict_logits(
         Plain logits, and view-averaged logits (None for views 'none'): float32, N x K, on the CPU.
 
     References:
-        KellerJordan/cifar10-airbench, airbench94_muon.py (six views and their weights); hiverge cifar10-speedrun
-        (views for the least certain share only).
+        KellerJordan/cifar10-airbench, airbench94_muon.py (the views); hiverge cifar10-speedrun (views_share).
     """
     training = model.training
     model.eval()

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cifarlab.config import DataConfig
 from cifarlab.data.imageset import ImageSet, SourceData, Splits
 
 __all__ = ["ImageSet", "SourceData", "Splits", "load_source", "load_splits"]
 
 
-def load_source(config: DataConfig) -> SourceData:
-    """Load the images a configuration names, as their source delivers them.
+def load_source(
+    config: DataConfig,
+    *,
+    progress: Callable[[str, int, int | None], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> SourceData:
+    """Load the images a configuration names, as their source delivers them; a public data set is fetched if need be.
+
+    Args:
+        config: Which images.
+        progress: Takes what is being fetched, bytes so far, and bytes in all.
+        notify: Takes one-line notices.
 
     Raises:
         DataError: If they are missing or damaged.
@@ -21,7 +33,7 @@ def load_source(config: DataConfig) -> SourceData:
         return load(path, image_size=config.image_size, resize=config.resize, corrupt=config.corrupt)
     from cifarlab.data.sources import load_cifar
 
-    return load_cifar(config.dataset)
+    return load_cifar(config.dataset, progress=progress, notify=notify)
 
 
 def load_splits(config: DataConfig) -> Splits:

@@ -1,0 +1,202 @@
+"""The command line as a user meets it: exit codes, one-line errors, the whole path on a small image folder."""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cifarlab.cli import COMMANDS, main
+from cifarlab.models import MODELS
+from cifarlab.recipes import RECIPES
+from cifarlab.run import Run
+from tests.conftest import make_images
+
+SMALL = ["--model.convnet.stages", "1", "8", "1", "8", "--model.convnet.hidden", "8"]
+FAST = ["--data.image-size", "16", "--train.precision", "fp32"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    images = make_images(150, seed=3)
+    for index, (image, label) in enumerate(zip(images.images_NCHW, images.labels_N, strict=True)):
+        path = root / images.class_names[label] / f"{index:03d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return root
+
+
+def train_args(folder, *more, epochs=2, batch_size=16):
+    length = ["--train.epochs", str(epochs), "--train.batch-size", str(batch_size)]
+    return ["train", "convnet", *SMALL, *FAST, *length, "--data.folder", str(folder), *more]
+
+
+def cifarlab(*args, **keywords):
+    command = [sys.executable, "-m", "cifarlab", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"usage: cifarlab {command}" in capsys.readouterr().out
+
+
+def test_help_of_train_names_models_and_recipes(capsys):
+    main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in [*MODELS, *RECIPES])
+    assert all(f"--model.{name}." in text for name in MODELS)
+
+
+def test_overview_and_version(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("cifarlab ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["trian"], 2, "unknown command 'trian'; did you mean train?"),
+        (["train", "fast9"], 2, "unknown recipe 'fast9'; did you mean fast90?"),
+        (["train", "--optimizer.lr", "-3"], 2, "optimizer.lr must be positive, not -3.0"),
+        (["train", "--config", "missing.yaml"], 2, "cannot read the configuration missing.yaml"),
+        (["train", "fast90", "--config", "x.yaml"], 2, "not from both"),
+        (["train", "--resume", "x", "--train.epochs", "3"], 2, "takes no settings; remove --train.epochs"),
+        (["train", "--resume", "nothing"], 1, "nothing is not a run folder"),
+        (["train", "--data.folder", "no/such/folder"], 3, "no/such/folder"),
+        (["train", "--data.csv", "no.csv"], 3, "no.csv"),
+        (["train", "--model.init", "nothing", "--data.folder", "FOLDER"], 1, "nothing is not a run folder"),
+        (["train", "--train.device", "cuda", "--data.folder", "FOLDER"], 2, "no cuda device"),
+        (["evaluate", "nothing"], 1, "nothing is not a run folder"),
+        (["report", "nothing"], 1, "nothing is not a run folder"),
+        (["predict", "nothing", "x.png"], 1, "nothing is not a run folder"),
+        (["explore", "--data.folder", "no/such/folder"], 3, "no/such/folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_with_its_exit_code(words, code, message, capsys, folder):
+    if "cuda" in words:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has what the test says is missing")
+    words = [str(folder) if word == "FOLDER" else word for word in words]
+    assert main(words) == code
+    captured = capsys.readouterr()
+    error = captured.err.strip().splitlines()
+    assert error[-1].startswith("error: ")
+    assert message in error[-1]
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("words", [["train", "--optimzer.lr", "1"], ["train", "--train.epochs", "many"], ["evaluate"]])
+def test_a_wrong_flag_is_a_usage_error(words, capsys):
+    assert main(words) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert main(["train", "fast9", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_whole_path_on_an_image_folder(folder, capsys):
+    assert main(train_args(folder, "--name", "mine", "--json")) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert Path(result["run"]).name == "mine"
+    assert captured.err.count("epoch ") == 2  # no terminal: one line an epoch
+    assert "\x1b" not in captured.err
+
+    assert main(["report", "mine"]) == 1
+    assert "cifarlab evaluate" in capsys.readouterr().err
+    assert main(["evaluate", "mine"]) == 0
+    assert "95 % interval" in capsys.readouterr().out
+    assert main(["evaluate", "mine", "--split", "val", "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert judged["accuracy"]["value"] == pytest.approx(result["val/accuracy"])
+    assert main(["report", "mine"]) == 0
+    assert Path(capsys.readouterr().out.strip().removeprefix("report: ")).is_file()
+    assert len(Run.open("mine").test_reads()) == 1
+
+    assert main(["predict", "mine", str(folder / "red"), "--json"]) == 0
+    predictions = json.loads(capsys.readouterr().out)
+    assert len(predictions) == 50
+    for prediction in predictions:
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        assert prediction["label"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
+
+
+def test_a_run_repeats_from_its_own_config_to_the_same_bytes(folder, capsys):
+    assert main(train_args(folder, "--name", "a")) == 0
+    assert main(["train", "--config", str(Run.open("a").path / "config.yaml"), "--name", "b"]) == 0
+    capsys.readouterr()
+    first, second = (Run.open(name).path / "model.safetensors" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_unfinished_run_is_refused_with_the_way_on(folder, capsys):
+    assert main(train_args(folder, "--name", "a")) == 0
+    (Run.open("a").path / "result.json").unlink()
+    for command in (["evaluate", "a"], ["report", "a"]):
+        assert main(command) == 1
+        assert "continue it with: cifarlab train --resume" in capsys.readouterr().err
+
+
+def test_one_unreadable_file_does_not_stop_prediction(folder, tmp_path, capsys):
+    assert main(train_args(folder, "--name", "a")) == 0
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "bad.png").write_bytes(b"not an image")
+    (photos / "good.png").write_bytes((folder / "red" / "000.png").read_bytes())
+    capsys.readouterr()
+    assert main(["predict", "a", str(photos)]) == 1
+    captured = capsys.readouterr()
+    assert "good.png" in captured.out
+    assert "bad.png" in captured.err
+    assert "1 of 2 files could not be read" in captured.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys, number):
+    args = train_args(folder, epochs=40, batch_size=4)
+    process = cifarlab(*args, "--name", "stopped", env={**os.environ, "OMP_NUM_THREADS": "1"})
+    run = Path(os.environ["CIFARLAB_RUNS"]) / "stopped"
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "continue with: cifarlab train --resume" in errors
+    assert "Traceback" not in errors
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert cifarlab("train", "--resume", run, env=environment).wait(timeout=60) == 0
+    assert cifarlab(*args, "--name", "whole", env=environment).wait(timeout=60) == 0
+    digests = [hashlib.sha256((run.parent / name / "model.safetensors").read_bytes()).hexdigest() for name in ("stopped", "whole")]
+    assert digests[0] == digests[1]
+
+
+def test_no_disk_is_one_line(folder):
+    def small_files_only():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    process = cifarlab(*train_args(folder), preexec_fn=small_files_only)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1].startswith("error: cannot write")
+    assert "Traceback" not in errors

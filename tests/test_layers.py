@@ -1,0 +1,96 @@
+"""The import rule: each room may import only rooms above it; nothing happens at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cifarlab
+
+ROOT = Path(cifarlab.__file__).parent
+# Each line may import lines above it. Rooms of one line do not import each other, but for the pairs in ALLOWED.
+LAYERS = [
+    {"errors", "console", "metrics", "stats", "device", "seeding", "environment"},
+    {"config", "decision", "diagnosis", "plots"},
+    {"config_yaml", "recipes", "data", "models"},
+    {"run"},
+    {"inference"},
+    {"training", "serving"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+]
+ALLOWED = {("device", "errors"), ("metrics", "errors"), ("stats", "errors"), ("console", "errors")}
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_rooms(tree: ast.AST) -> list[tuple[int, str, str]]:
+    found = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cifarlab":
+            names = [node.module] if node.module != "cifarlab" else [f"cifarlab.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("cifarlab.")]
+        found += [(node.lineno, name.split(".")[1], name) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_above_it(path):
+    here = room(path)
+    for line, other, name in imported_rooms(ast.parse(path.read_text())):
+        if other == here:
+            chained = here == "commands" and path.name != "quickstart.py"
+            assert not chained, f"{path.name}:{line}: commands never import each other ({name})"
+            continue
+        fits = LEVEL[other] < LEVEL[here] or (here, other) in ALLOWED
+        assert fits, f"{path.name}:{line}: {here} must not import {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path):
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 50, f"{path.name}: {node.name} is too long"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) not in ("console", "cli", "__main__")], ids=lambda p: p.name)
+def test_only_the_terminal_prints(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        assert not is_print, f"{path.name}:{node.lineno} prints"
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from cifarlab.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_does_nothing():
+    code = (
+        "import sys, cifarlab, os; before = set(os.listdir('.'));"
+        "import cifarlab.cli; assert 'torch' not in sys.modules; assert set(os.listdir('.')) == before"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_public_names_exist_and_are_all():
+    assert sorted(cifarlab.__all__) == sorted(
+        ["Classifier", "Config", "ImageSet", "Run", "__version__", "evaluate", "load_recipe", "predict", "report", "train"]
+    )
+    for name in cifarlab.__all__:
+        assert getattr(cifarlab, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        cifarlab.nothing  # noqa: B018
