@@ -186,7 +186,10 @@ def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     assert cifarlab("train", "--resume", run, env=environment).wait(timeout=60) == 0
     assert cifarlab(*args, "--name", "whole", env=environment).wait(timeout=60) == 0
-    digests = [hashlib.sha256((run.parent / name / "model.safetensors").read_bytes()).hexdigest() for name in ("stopped", "whole")]
+    digests = [
+        hashlib.sha256((run.parent / name / "model.safetensors").read_bytes()).hexdigest()
+        for name in ("stopped", "whole")
+    ]
     assert digests[0] == digests[1]
 
 

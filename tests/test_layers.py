@@ -64,7 +64,9 @@ def test_files_and_functions_stay_short(path):
             assert node.end_lineno - node.lineno < 50, f"{path.name}: {node.name} is too long"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room(p) not in ("console", "cli", "__main__")], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if room(p) not in ("console", "cli", "__main__")], ids=lambda p: p.name
+)
 def test_only_the_terminal_prints(path):
     for node in ast.walk(ast.parse(path.read_text())):
         is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
@@ -88,7 +90,18 @@ def test_import_does_nothing():
 
 def test_public_names_exist_and_are_all():
     assert sorted(cifarlab.__all__) == sorted(
-        ["Classifier", "Config", "ImageSet", "Run", "__version__", "evaluate", "load_recipe", "predict", "report", "train"]
+        [
+            "Classifier",
+            "Config",
+            "ImageSet",
+            "Run",
+            "__version__",
+            "evaluate",
+            "load_recipe",
+            "predict",
+            "report",
+            "train",
+        ]
     )
     for name in cifarlab.__all__:
         assert getattr(cifarlab, name) is not None

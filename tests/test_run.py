@@ -1,5 +1,4 @@
 import json
-import os
 import resource
 import signal
 
@@ -82,11 +81,16 @@ def test_newest_readable_checkpoint_is_taken(run):
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "x.txt"
     write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), durable_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def fail_halfway():
+        with durable_file(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["x.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
 
 
 def test_disk_full_is_one_line_and_keeps_the_old_file(tmp_path):
@@ -102,7 +106,7 @@ def test_disk_full_is_one_line_and_keeps_the_old_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["x.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
 
 
 def test_metrics_and_test_reads(run):
@@ -123,7 +127,7 @@ def test_predictions_come_back(run):
     assert torch.equal(loaded.logits_NK, stored.logits_NK)
     assert torch.equal(loaded.labels_N, stored.labels_N)
     assert torch.equal(loaded.logits_tta_NK, stored.logits_tta_NK)
-    with pytest.raises(RunError, match="cifarlab evaluate .* --split test"):
+    with pytest.raises(RunError, match=r"cifarlab evaluate .* --split test"):
         run.load_predictions("test")
 
 

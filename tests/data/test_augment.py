@@ -50,9 +50,7 @@ def test_warp_crops_the_window_it_is_told():
     x = torch.rand(1, 1, 8, 8, generator=generator())
     # half the side, centred a quarter of the image to the right and down: the lower right quadrant
     window = augment.warp_batch(x, torch.zeros(1), torch.tensor([0.5]), torch.tensor([[0.5, 0.5]]))
-    torch.testing.assert_close(
-        F.avg_pool2d(window, 2)[..., 1:-1, 1:-1], x[..., 5:7, 5:7], atol=0.26, rtol=0
-    )
+    torch.testing.assert_close(F.avg_pool2d(window, 2)[..., 1:-1, 1:-1], x[..., 5:7, 5:7], atol=0.26, rtol=0)
     assert abs(window.mean() - x[..., 4:, 4:].mean()) < 0.05
 
 
@@ -62,7 +60,9 @@ def test_jitter_changes_brightness_and_contrast_as_told():
     out = augment.jitter_batch(x, brightness, contrast)
     torch.testing.assert_close(out.mean((1, 2, 3)), x.mean((1, 2, 3)) * brightness)
     torch.testing.assert_close(out.flatten(1).std(1), x.flatten(1).std(1) * brightness * contrast)
-    assert torch.equal(augment.jitter_batch(torch.ones(1, 3, 2, 2), torch.tensor([2.0]), torch.ones(1)).max(), torch.tensor(1.0))
+    assert torch.equal(
+        augment.jitter_batch(torch.ones(1, 3, 2, 2), torch.tensor([2.0]), torch.ones(1)).max(), torch.tensor(1.0)
+    )
 
 
 def test_cutout_covers_one_square_with_the_mean():

@@ -1,12 +1,12 @@
 import pytest
 import torch
+from tests.conftest import make_images, with_fields
 
 from cifarlab.config import Config, DataConfig, TrainConfig
 from cifarlab.data import ImageSet, SourceData
 from cifarlab.data.loader import BatchLoader, make_plan
 from cifarlab.data.splits import make_splits, stratified_split
 from cifarlab.errors import DataError
-from tests.conftest import make_images, with_fields
 
 
 def numbered(count: int, num_classes: int = 4) -> ImageSet:
@@ -67,8 +67,8 @@ def test_limit_is_stratified_and_taken_from_train_only():
 def test_too_few_images_say_so():
     with pytest.raises(DataError, match="cannot hold out"):
         make_splits(source(6), DataConfig())
+    odd = ImageSet(numbered(40).images_NCHW, numbered(40).labels_N, tuple("abcde"))
     with pytest.raises(DataError, match="no training image for class e"):
-        odd = ImageSet(numbered(40).images_NCHW, numbered(40).labels_N, tuple("abcde"))
         make_splits(SourceData(odd, None, None, "x"), DataConfig(val_fraction=0, test_fraction=0))
 
 
@@ -101,7 +101,12 @@ def test_hash_tells_images_and_labels_apart():
 
 @pytest.mark.parametrize(
     ("images", "batch", "epochs", "expected"),
-    [(100, 30, 2, (30, 3, 6, 2)), (100, 30, 0.5, (30, 3, 2, 1)), (10, 30, 3, (10, 1, 3, 3)), (100, 30, 0.01, (30, 3, 1, 1))],
+    [
+        (100, 30, 2, (30, 3, 6, 2)),
+        (100, 30, 0.5, (30, 3, 2, 1)),
+        (10, 30, 3, (10, 1, 3, 3)),
+        (100, 30, 0.01, (30, 3, 1, 1)),
+    ],
 )
 def test_plan(images, batch, epochs, expected):
     plan = make_plan(Config(train=TrainConfig(epochs=epochs, batch_size=batch)), images)
@@ -118,7 +123,7 @@ def test_an_epoch_takes_every_image_once_and_epochs_differ(config):
         batch = (pixels[:, 0] + 256 * pixels[:, 1]).tolist()
         assert torch.equal(labels, train.labels_N[batch])
         seen.append(batch)
-    first, second = sum(seen[:4], []), sum(seen[4:], [])
+    first, second = [i for b in seen[:4] for i in b], [i for b in seen[4:] for i in b]
     assert sorted(first) == sorted(second) == list(range(108))
     assert first != second
 

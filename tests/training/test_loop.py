@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from tests.conftest import with_fields
 from torch.nn import functional as F
 
 from cifarlab.commands.train import resume, train
@@ -13,7 +14,6 @@ from cifarlab.config import ModelConfig, SpeednetConfig
 from cifarlab.errors import NonFiniteLossError, RunError, StoppedError
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
-from tests.conftest import with_fields
 
 OPTIMIZERS = {
     "sgd": {"optimizer__name": "sgd"},

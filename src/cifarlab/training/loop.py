@@ -170,7 +170,8 @@ def _stop(fitting: Fit) -> None:
     progress, plan = fitting.state.progress, fitting.loader.plan
     _save_checkpoint(fitting)
     raise StoppedError(
-        f"stopped at step {progress.step} of {plan.num_steps}; continue with: cifarlab train --resume {fitting.run.path}",
+        f"stopped at step {progress.step} of {plan.num_steps}; "
+        f"continue with: cifarlab train --resume {fitting.run.path}",
         fitting.hooks.stop_signal(),
     )
 
