@@ -16,6 +16,11 @@ pictures without detail, and, in large images, whatever does not show at 32 x 32
 plain objects before a plain ground (a bird in the sky) can be registered to one another, and so can two pictures in the
 same broad frame.
 
+Measured on CIFAR-10 (20 Nov 2026): 452 of the 10,000 test images (4.5 %) have a near duplicate among the 50,000
+training images. Of the 249 that the reference's list (github.com/cvjena/cifair, meta/duplicates_cifar10.csv) calls
+near-duplicates, 215 are found (86 %), and 14 of its 37 "very similar" ones; 223 are not on that list. Of 84 drawn from
+these and looked at, about one in ten was doubtful, the others plainly the same shot.
+
 Shape suffixes: N images, P pairs, S side, D descriptor.
 
 References:
@@ -27,12 +32,16 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
+
+from cifarlab.data.imageset import ImageSet
 
 NEAR_THRESHOLD = 0.9
 """Least correlation of details at which two pictures count as near duplicates."""
@@ -61,6 +70,29 @@ class NearDuplicates:
     pairs_P2: torch.Tensor
     similarity_P: torch.Tensor
     complete: bool
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Duplicates within a set, or of one set's images in another.
+
+    Attributes:
+        first: Set in which the copies are looked for; ``train+val`` means both.
+        second: Set whose images are counted.
+        images: Size of ``second``.
+        exact_images: Images of ``second`` with an equal picture in ``first``.
+        near_images: Images of ``second`` with an equal or nearly equal picture in ``first``.
+        near_pairs: Pairs of nearly equal pictures.
+        disagreeing_pairs: Those of them whose labels differ.
+    """
+
+    first: str
+    second: str
+    images: int
+    exact_images: int
+    near_images: int
+    near_pairs: int
+    disagreeing_pairs: int
 
 
 def exact_duplicates(images_NCHW: torch.Tensor) -> list[list[int]]:
@@ -95,16 +127,76 @@ def near_duplicates(
         The pairs, most similar first.
     """
     report = progress or (lambda share: None)
-    candidates_P2, complete = _candidates(images_NCHW, lambda share: report(share / 2))
-    similarity_P = torch.zeros(len(candidates_P2))
-    for start in range(0, len(candidates_P2), _PAIR_BLOCK):
-        block = slice(start, start + _PAIR_BLOCK)
-        first, second = candidates_P2[block].unbind(1)
-        similarity_P[block] = registered_similarity(images_NCHW[first], images_NCHW[second])
-        report(0.5 + 0.5 * min(1.0, block.stop / len(candidates_P2)))
+    with _workers() as pool:
+        candidates_P2, complete = _candidates(images_NCHW, pool, lambda share: report(share / 2))
+
+        def compare(start: int) -> torch.Tensor:
+            first, second = candidates_P2[start : start + _PAIR_BLOCK].unbind(1)
+            return registered_similarity(images_NCHW[first], images_NCHW[second])
+
+        similarities = [torch.empty(0)]
+        for similarity in pool.map(compare, range(0, len(candidates_P2), _PAIR_BLOCK)):
+            similarities.append(similarity)
+            report(0.5 + 0.5 * min(1.0, (len(similarities) - 1) * _PAIR_BLOCK / len(candidates_P2)))
+    similarity_P = torch.cat(similarities)
     order = similarity_P.argsort(descending=True, stable=True)
     order = order[similarity_P[order] >= threshold]
     return NearDuplicates(candidates_P2[order], similarity_P[order], complete)
+
+
+def count_overlaps(sets: dict[str, ImageSet], exact: list[list[int]], near: NearDuplicates) -> list[Overlap]:
+    """Count duplicates within every set and between every two.
+
+    Args:
+        sets: Sets by name, the one that is trained on first.
+        exact: Groups of equal images, as positions in the sets laid end to end in this order.
+        near: Nearly equal images, likewise.
+
+    Returns:
+        A set with itself, then each earlier set with it; ``train+val`` with test where there are all three.
+    """
+    names = list(sets)
+    wanted: list[tuple[tuple[str, ...], str]] = [
+        ((first,), second) for n, second in enumerate(names) for first in (second, *names[:n])
+    ]
+    if names == ["train", "val", "test"]:
+        wanted.append((("train", "val"), "test"))
+    set_N = torch.cat([torch.full((len(images),), n) for n, images in enumerate(sets.values())])
+    labels_N = torch.cat([images.labels_N for images in sets.values()])
+    first_P, second_P = near.pairs_P2.unbind(1)
+    differ_P = labels_N[first_P] != labels_N[second_P]
+    overlaps = []
+    for firsts, second in wanted:
+        into, sources = names.index(second), torch.tensor([names.index(name) for name in firsts])
+        # sets are laid end to end in order, so the first of a pair is never in the later set
+        among_P = torch.isin(set_N[first_P], sources) & (set_N[second_P] == into)
+        equal = _equal_members(exact, set_N.tolist(), set(sources.tolist()), into)
+        alike = set(second_P[among_P].tolist()) | equal
+        if firsts == (second,):
+            alike |= set(first_P[among_P].tolist())
+        overlaps.append(
+            Overlap(
+                first="+".join(firsts),
+                second=second,
+                images=len(sets[second]),
+                exact_images=len(equal),
+                near_images=len(alike),
+                near_pairs=int(among_P.sum()),
+                disagreeing_pairs=int((among_P & differ_P).sum()),
+            )
+        )
+    return overlaps
+
+
+def _equal_members(groups: list[list[int]], set_of: list[int], sources: set[int], into: int) -> set[int]:
+    """Return members of set ``into`` whose group has another member in the sets ``sources``."""
+    found: set[int] = set()
+    for group in groups:
+        members = [position for position in group if set_of[position] == into]
+        others = sum(set_of[position] in sources for position in group) - (into in sources)
+        if members and others > 0:
+            found.update(members)
+    return found
 
 
 def registered_similarity(first_PCHW: torch.Tensor, second_PCHW: torch.Tensor) -> torch.Tensor:
@@ -130,36 +222,66 @@ def registered_similarity(first_PCHW: torch.Tensor, second_PCHW: torch.Tensor) -
     return similarity
 
 
-def _candidates(images_NCHW: torch.Tensor, report: Callable[[float], None]) -> tuple[torch.Tensor, bool]:
+@contextlib.contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of as many threads as torch uses, each working alone.
+
+    The work is thousands of small operations. Shared by torch's own threads, each would end in a wait for the slowest,
+    which on a busy machine takes many times as long as the work.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _candidates(
+    images_NCHW: torch.Tensor, pool: ThreadPoolExecutor, report: Callable[[float], None]
+) -> tuple[torch.Tensor, bool]:
     """Return pairs worth verifying (int64, P x 2, first < second), and whether none had to be left out."""
     count = len(images_NCHW)
     if count <= _ALL_PAIRS:
         return torch.combinations(torch.arange(count)), True
     descriptors_ND = _descriptors(images_NCHW)
-    cosine, complete = _CANDIDATE_COSINE, True
-    pairs, cosines = torch.empty(0, 2, dtype=torch.int64), torch.empty(0)
-    for row in range(0, count, _BLOCK):
-        found, found_cosines = [pairs], [cosines]
-        for column in range(row, count, _BLOCK):
-            block = descriptors_ND[row : row + _BLOCK] @ descriptors_ND[column : column + _BLOCK].T
-            hits = (block > cosine).nonzero()
-            found.append(hits + torch.tensor([row, column]))
-            found_cosines.append(block[hits[:, 0], hits[:, 1]])
-        pairs, cosines = torch.cat(found), torch.cat(found_cosines)
-        upper = pairs[:, 0] < pairs[:, 1]
-        pairs, cosines = pairs[upper], cosines[upper]
-        if len(pairs) > _CANDIDATE_LIMIT:
-            cosines, best = cosines.topk(_CANDIDATE_LIMIT)
-            pairs, cosine, complete = pairs[best], float(cosines[-1]), False
-        report(1 - ((count - min(row + _BLOCK, count)) / count) ** 2)
+    pairs, cosines, complete = torch.empty(0, 2, dtype=torch.int64), torch.empty(0), True
+    rows = range(0, count, _BLOCK)
+    for row, found in zip(rows, pool.map(lambda row: _similar(descriptors_ND, row), rows), strict=True):
+        pairs, cosines, all_kept = _best(torch.cat([pairs, found[0]]), torch.cat([cosines, found[1]]))
+        complete = complete and found[2] and all_kept
+        report(1 - (max(0, count - row - _BLOCK) / count) ** 2)
     # ascending order, whatever the blocks: equal data gives equal results
     return pairs[(pairs[:, 0] * count + pairs[:, 1]).argsort()], complete
+
+
+def _similar(descriptors_ND: torch.Tensor, row: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Return similar pairs whose first is in the block of rows, their cosines, and whether these are all."""
+    pairs, cosines, complete = torch.empty(0, 2, dtype=torch.int64), torch.empty(0), True
+    for column in range(row, len(descriptors_ND), _BLOCK):
+        block = descriptors_ND[row : row + _BLOCK] @ descriptors_ND[column : column + _BLOCK].T
+        hits = (block > _CANDIDATE_COSINE).nonzero()
+        if row == column:
+            hits = hits[hits[:, 0] < hits[:, 1]]
+        found = hits + torch.tensor([row, column])
+        pairs, cosines, all_kept = _best(torch.cat([pairs, found]), torch.cat([cosines, block[hits[:, 0], hits[:, 1]]]))
+        complete = complete and all_kept
+    return pairs, cosines, complete
+
+
+def _best(pairs_P2: torch.Tensor, cosines_P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Keep the most similar pairs, as many as the limit allows."""
+    if len(pairs_P2) <= _CANDIDATE_LIMIT:
+        return pairs_P2, cosines_P, True
+    cosines_P, best = cosines_P.topk(_CANDIDATE_LIMIT)
+    return pairs_P2[best], cosines_P, False
 
 
 def _descriptors(images_NCHW: torch.Tensor) -> torch.Tensor:
     """Return whitened thumbnails of unit length: float32, N x D; zero for an image without contrast."""
     thumbnails = torch.cat(
-        [F.adaptive_avg_pool2d(chunk.float(), 8).flatten(1) for chunk in torch.split(images_NCHW, 4096)]
+        [F.adaptive_avg_pool2d(chunk.float(), 8).flatten(1) for chunk in torch.split(images_NCHW, 512)]
     )
     thumbnails = thumbnails - thumbnails.mean(1, keepdim=True)
     flat = thumbnails.norm(dim=1) < 1e-3
