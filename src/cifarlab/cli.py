@@ -92,9 +92,9 @@ def run_explore(argv: Sequence[str]) -> None:
     _fetch_first(arguments.data)
     result = explore(arguments.data, out=arguments.out)
     if arguments.json:
-        console.print_json({"html": str(result.html), "json": str(result.json)})
+        console.print_json({"page": str(result.page), "json": str(result.json)})
     else:
-        console.print_line(f"page: {result.html}")
+        console.print_line(f"page: {result.page}")
         console.print_line(f"data: {result.json}")
 
 

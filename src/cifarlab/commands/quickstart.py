@@ -88,4 +88,4 @@ def quickstart(
     headline = evaluation.accuracy_tta or evaluation.accuracy
     correct = round(headline.value * evaluation.num_images)
     verdict = judge_against_claim(correct, evaluation.num_images, VENDOR.accuracy)
-    return Quickstart(run, exploration.html, page, evaluation, verdict, recommend(verdict), seconds)
+    return Quickstart(run, exploration.page, page, evaluation, verdict, recommend(verdict), seconds)

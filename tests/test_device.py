@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from cifarlab import device as device_module
+from cifarlab.device import Bf16Check, autocast, check_bf16_on_cpu, choose_device, choose_precision
+from cifarlab.errors import UsageError
+from cifarlab.seeding import derive_generator, derive_seed
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "speedup", "expected"),
+    [(0.004, 2.0, "bf16"), (0.004, 1.0, "fp32"), (0.2, 2.0, "fp32"), (float("nan"), 2.0, "fp32")],
+)
+@pytest.mark.parametrize("requested", ["auto", "bf16"])
+def test_bf16_is_taken_only_where_it_is_right_and_faster(monkeypatch, requested, error, speedup, expected):
+    monkeypatch.setattr(device_module, "check_bf16_on_cpu", lambda: Bf16Check(error, speedup))
+    precision, line = choose_precision(requested, CPU)
+    assert precision == expected
+    assert bool(line) == (expected == "fp32")
+    assert "\n" not in line
+
+
+def test_fp32_is_never_checked(monkeypatch):
+    monkeypatch.setattr(device_module, "check_bf16_on_cpu", lambda: pytest.fail("checked"))
+    assert choose_precision("fp32", CPU) == ("fp32", "")
+
+
+def test_the_check_measures_this_processor():
+    check = check_bf16_on_cpu()
+    assert 0 < check.relative_error < 0.02  # not equal to fp32, and not wrong
+    assert check.speedup > 0
+
+
+def test_a_wrong_convolution_is_noticed(monkeypatch):
+    real = torch.nn.functional.conv2d
+
+    def wrong_in_bf16(x, w, **keywords):
+        y = real(x, w, **keywords)
+        return y * 1.1 if y.dtype == torch.bfloat16 else y
+
+    check_bf16_on_cpu.cache_clear()
+    monkeypatch.setattr(device_module.F, "conv2d", wrong_in_bf16)
+    try:
+        assert not check_bf16_on_cpu().passed
+    finally:
+        check_bf16_on_cpu.cache_clear()
+
+
+def test_autocast_sets_the_dtype_of_convolutions():
+    conv, x = torch.nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8)
+    with autocast(CPU, "bf16"):
+        assert conv(x).dtype == torch.bfloat16
+    with autocast(CPU, "fp32"):
+        assert conv(x).dtype == torch.float32
+
+
+def test_missing_device_is_a_usage_error():
+    assert choose_device("cpu") == CPU
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no cuda device"):
+            choose_device("cuda")
+
+
+def test_seeds_depend_on_every_part_and_repeat():
+    seeds = [derive_seed(s, p, *i) for s in (0, 1) for p in ("order", "augment") for i in ((), (0,), (1,), (0, 1))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    # frozen: a change would silently change what every recorded seed means
+    assert derive_seed(0, "order", 3) == 2723741169552378311
+    first, second = (torch.rand(4, generator=derive_generator(0, "order", 3)) for _ in range(2))
+    assert torch.equal(first, second)

@@ -1,0 +1,71 @@
+"""Every recipe trains: two real steps on images of CIFAR's size."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifarlab.cli import COMMANDS, main
+from cifarlab.commands.train import train
+from cifarlab.data import ImageSet, SourceData
+from cifarlab.data.splits import make_splits
+from cifarlab.errors import UsageError
+from cifarlab.recipes import RECIPES, load_recipe
+from tests.conftest import with_fields
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def cifar_like():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (200, 3, 32, 32), generator=generator).to(torch.uint8)
+    labels = torch.arange(200) % 10
+    return SourceData(ImageSet(images, labels, tuple("abcdefghij")), None, None, "noise")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_steps_of_every_recipe(name, cifar_like):
+    config = load_recipe(name)
+    assert config.recipe == name
+    config = with_fields(config, train__batch_size=10, data__val_fraction=0.1)
+    splits = make_splits(cifar_like, config.data)
+    config = with_fields(config, train__epochs=2 / (len(splits.train) // 10))
+    run = train(config, splits=splits)
+    result = run.read_json("result.json")
+    assert result["steps"] == 2
+    assert math.isfinite(result["val/loss"])
+    assert run.finished
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_says_what_it_is_and_its_command(name):
+    text = RECIPES[name].__doc__
+    assert f"Command: cifarlab train {name}" in text
+
+
+def test_unknown_recipe_is_a_usage_error():
+    with pytest.raises(UsageError, match="unknown recipe 'fast99'; did you mean fast90"):
+        load_recipe("fast99")
+
+
+def test_readme_names_only_commands_that_exist():
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^cifarlab ([a-z]+)", "".join(blocks), flags=re.MULTILINE)
+    assert set(commands) == set(COMMANDS) - {"quickstart"}
+
+
+def test_readme_train_lines_parse(monkeypatch, capsys):
+    # --help after the flags makes the parser read and check all of them, then stop before any work
+    text = (ROOT / "README.md").read_text()
+    for line in re.findall(r"^cifarlab train ([^#\n]*?)\s+#", text, flags=re.MULTILINE):
+        assert main(["train", *line.split(), "--help"]) == 0, line
+    capsys.readouterr()
+
+
+def test_readme_files_exist():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
