@@ -119,7 +119,7 @@ def explore(config: DataConfig, *, out: Path, progress: Callable[[str, float], N
         RunError: If ``out`` cannot be written.
     """
     report = progress or (lambda stage, share: None)
-    try:  # before the work, not after it
+    try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot create the folder {out}: {error.strerror}; choose another with --out") from error
@@ -149,8 +149,7 @@ def explore(config: DataConfig, *, out: Path, progress: Callable[[str, float], N
         json=out / "exploration.json",
     )
     report("page", 0.0)
-    figures = _figures(train, summaries, brightness_N, contrast_N) | _pair_figures(sets, result.pairs)
-    _write(result, {name: figure_bytes(figure, "png") for name, figure in figures.items()})
+    _write(result, _figures(train, summaries, brightness_N, contrast_N) | _pair_figures(sets, result.pairs))
     report("page", 1.0)
     return result
 
@@ -273,7 +272,8 @@ def _drawn(sets: dict[str, ImageSet], pair: FoundPair) -> plots.Pair:
     return plots.Pair(first, second, f"{' | '.join(names) if differ else names[0]}\n{places}", differ)
 
 
-def _write(result: Exploration, pictures: dict[str, bytes]) -> None:
+def _write(result: Exploration, figures: dict[str, Figure]) -> None:
+    pictures = {name: figure_bytes(figure, "png") for name, figure in figures.items()}
     for name, content in pictures.items():
         with durable_file(result.page.parent / "plots" / f"{name}.png") as temporary:
             temporary.write_bytes(content)
