@@ -99,7 +99,7 @@ def new_grid(
     columns: int,
     width: float = 9.6,
     height: float = 4.0,
-    **subplots: Any,  # noqa: ANN401 matplotlib's own keywords
+    **subplots: Any,
 ) -> tuple[Figure, np.ndarray[Any, Any]]:
     """Make a figure with rows x columns axes in the shared look.
 
