@@ -91,6 +91,8 @@ def run_explore(argv: Sequence[str]) -> None:
 
     _fetch_first(arguments.data)
     result = explore(arguments.data, out=arguments.out)
+    for note in result.notes:
+        console.notify(note)
     if arguments.json:
         console.print_json({"page": str(result.page), "json": str(result.json)})
     else:

@@ -73,7 +73,8 @@ def durable_file(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a file where the folder should be: the error above says it all
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

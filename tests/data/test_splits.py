@@ -65,7 +65,7 @@ def test_limit_is_stratified_and_taken_from_train_only():
 
 
 def test_too_few_images_say_so():
-    with pytest.raises(DataError, match="cannot hold out"):
+    with pytest.raises(DataError, match="cannot split 6 images of 4 classes to hold out 1 for test"):
         make_splits(source(6), DataConfig())
     odd = ImageSet(numbered(40).images_NCHW, numbered(40).labels_N, tuple("abcde"))
     with pytest.raises(DataError, match="no training image for class e"):

@@ -30,10 +30,13 @@ def stratified_split(labels_N: torch.Tensor, share: float, seed: int, what: str)
     """
     labels = labels_N.numpy()
     size = round(share * len(labels))
-    try:
-        first, second = train_test_split(np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels)
-    except ValueError as error:
-        raise DataError(f"cannot hold out {share:.0%} of {len(labels)} images for {what}: {error}") from error
+    counts = np.unique(labels, return_counts=True)[1]
+    if min(size, len(labels) - size) < len(counts) or counts.min() < 2:
+        raise DataError(
+            f"cannot split {len(labels)} images of {len(counts)} classes to hold out {size} for {what}; "
+            "add images, or change data.val_fraction or data.test_fraction"
+        )
+    first, second = train_test_split(np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels)
     return torch.from_numpy(np.sort(first)), torch.from_numpy(np.sort(second))
 
 
