@@ -13,6 +13,7 @@ from cifarlab.config import (
     AugmentConfig,
     Config,
     ConvnetConfig,
+    DataConfig,
     EvaluateConfig,
     MixconvConfig,
     ModelConfig,
@@ -32,16 +33,17 @@ def fast90() -> Config:
     """
     return Config(
         recipe="fast90",
+        data=DataConfig(val_fraction=0.02),
         model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(32, 128, 128))),
-        optimizer=OptimizerConfig(name="muon", lr=0.15, momentum=0.6, head_lr=0.67, bias_lr=0.05, weight_decay=5e-4),
+        optimizer=OptimizerConfig(name="muon", lr=0.12, momentum=0.6, head_lr=0.67, bias_lr=2.0, weight_decay=5e-4),
         schedule=ScheduleConfig(name="linear"),
-        augment=AugmentConfig(flip="alternating", translate=2),
+        augment=AugmentConfig(flip="alternating", translate=1),
         train=TrainConfig(
-            epochs=4,
+            epochs=6,
             batch_size=250,
             label_smoothing=0.2,
             freeze_whitening=0.4,
-            low_resolution=((0.6, 24),),
+            low_resolution=((0.35, 16), (0.85, 24)),
         ),
         evaluate=EvaluateConfig(views="flip_translate"),
     )
