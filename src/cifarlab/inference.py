@@ -192,7 +192,7 @@ class Classifier:
         model, self.class_names = load_model(run)
         config = run.config
         self.run = run
-        self.model = model.to(device)
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.image_size = model.preprocess.image_size
         self.resize = config.data.resize

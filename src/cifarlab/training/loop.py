@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
 from cifarlab.data.loader import BatchLoader
-from cifarlab.device import autocast
+from cifarlab.device import autocast, keep_freed_memory
 from cifarlab.errors import NonFiniteLossError, StoppedError
 from cifarlab.inference import predict_logits
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
@@ -113,10 +113,14 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
 def fit(config: Config, state: TrainState, splits: Splits, device: torch.device, run: Run, hooks: Hooks) -> None:
     """Train from where ``state`` stands to the end; metrics and checkpoints go to the run folder.
 
+    On a CPU it makes the process keep freed memory, see :func:`~cifarlab.device.keep_freed_memory`.
+
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint is kept.
         StoppedError: If the caller asked to stop; the state was saved first.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
@@ -136,8 +140,7 @@ def fit(config: Config, state: TrainState, splits: Splits, device: torch.device,
         _close_epoch(fitting)
         if state.progress.step < fitting.loader.plan.num_steps and hooks.stop_signal():
             _stop(fitting)
-    assert isinstance(state.model, ImageClassifier)
-    state.model.preprocess.image_size = config.data.image_size
+    judged_model(state).preprocess.image_size = config.data.image_size
 
 
 def _stopped_early(fitting: Fit) -> bool:
@@ -283,7 +286,8 @@ def _close_epoch(fitting: Fit) -> None:
     }
     if fitting.val is not None:
         model = judged_model(fitting.state)
-        model.preprocess.image_size = config.data.image_size  # judged as it would be used, at full resolution
+        # at the resolution it is being trained at: batch statistics of another one would say nothing of its progress
+        model.preprocess.image_size = _image_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
         logits_NK, _ = predict_logits(
             model,
             fitting.val.images_NCHW,
@@ -311,7 +315,9 @@ def _close_epoch(fitting: Fit) -> None:
 def _follow_validation(fitting: Fit, record: dict[str, float]) -> None:
     """Update the best epoch and the plateau schedule from this epoch's validation."""
     config, progress = fitting.config, fitting.state.progress
-    if record["val/accuracy"] > progress.best_accuracy:
+    if judged_model(fitting.state).preprocess.image_size < config.data.image_size:
+        progress.best_epoch = len(progress.records) + 1  # not comparable; patience begins at full resolution
+    elif record["val/accuracy"] > progress.best_accuracy:
         progress.best_accuracy, progress.best_epoch = record["val/accuracy"], len(progress.records) + 1
         if config.train.keep == "best":
             weights = judged_model(fitting.state).state_dict()
