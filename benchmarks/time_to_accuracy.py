@@ -60,7 +60,7 @@ def judge(run: Run, splits: Splits, precision: str, device: torch.device) -> dic
         model,
         splits.test.images_NCHW,
         views=settings.views,
-        views_share=settings.views_share,
+        views_margin=settings.views_margin,
         batch_size=settings.batch_size,
         precision=precision,
         device=device,

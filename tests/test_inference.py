@@ -87,24 +87,42 @@ def test_flip_does_not_tell_an_image_from_its_mirror_image() -> None:
 
 
 @pytest.mark.parametrize("views", ["flip", "flip_translate"])
-def test_a_share_of_the_images_gets_the_views_and_it_is_the_least_certain(views: str) -> None:
+def test_images_below_the_margin_get_the_views_and_no_others(views: str) -> None:
     net, images = Net(), some_images(40)
-    _, full = predict_logits(net, images, views=views, device=CPU)
-    plain, partial = predict_logits(net, images, views=views, views_share=0.25, device=CPU)
+    plain, full = predict_logits(net, images, views=views, device=CPU)
+    top = plain.softmax(1).sort(1, descending=True).values
+    difference = top[:, 0] - top[:, 1]
+    margin = difference.median().item()
+    _, partial = predict_logits(net, images, views=views, views_margin=margin, device=CPU)
     assert full is not None
     assert partial is not None
-    top = plain.softmax(1).sort(1, descending=True).values
-    uncertain = set((top[:, 0] - top[:, 1]).argsort()[:10].tolist())
+    chosen = {i for i in range(40) if difference[i] <= margin}
+    assert 0 < len(chosen) < 40
     for i in range(40):
-        torch.testing.assert_close(partial[i], (full if i in uncertain else plain)[i])
-    assert uncertain == {i for i in range(40) if not torch.equal(partial[i], plain[i])}
+        torch.testing.assert_close(partial[i], (full if i in chosen else plain)[i])
+    assert chosen == {i for i in range(40) if not torch.equal(partial[i], plain[i])}
 
 
-@pytest.mark.parametrize(("share", "per_image"), [(1.0, 6), (0.5, 3.5), (0.01, None)])
-def test_no_view_is_computed_twice(share: float, per_image: float | None) -> None:
-    net = Net()
-    predict_logits(net, some_images(20), views="flip_translate", views_share=share, batch_size=6, device=CPU)
-    assert net.images_seen == (20 + 5 if per_image is None else 20 * per_image)
+def test_views_of_an_image_do_not_depend_on_the_images_asked_with_it() -> None:
+    net, images = Net(), some_images(30)
+    _, together = predict_logits(net, images, views="flip_translate", views_margin=0.1, device=CPU)
+    alone = [
+        predict_logits(net, images[i : i + 1], views="flip_translate", views_margin=0.1, device=CPU)[1]
+        for i in range(30)
+    ]
+    assert together is not None
+    torch.testing.assert_close(torch.cat([one for one in alone if one is not None]), together, atol=1e-5, rtol=1e-5)
+
+
+def test_no_view_is_computed_twice_and_none_in_vain() -> None:
+    for margin in (1.0, 0.1, 0.0):
+        net, images = Net(), some_images(20)
+        plain, _ = predict_logits(net, images, device=CPU)
+        top = plain.softmax(1).sort(1, descending=True).values
+        chosen = int((top[:, 0] - top[:, 1] <= margin).sum())
+        net.images_seen = 0
+        predict_logits(net, images, views="flip_translate", views_margin=margin, batch_size=6, device=CPU)
+        assert net.images_seen == 20 + 5 * chosen
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -147,9 +165,9 @@ def test_bf16_is_near_fp32() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_gives_what_the_cpu_gives() -> None:
     net, images = Net(), some_images(30)
-    expected = predict_logits(net, images, views="flip_translate", views_share=0.5, device=CPU)
+    expected = predict_logits(net, images, views="flip_translate", views_margin=0.1, device=CPU)
     cuda = torch.device("cuda")
-    found = predict_logits(net.to(cuda), images.to(cuda), views="flip_translate", views_share=0.5, device=cuda)
+    found = predict_logits(net.to(cuda), images.to(cuda), views="flip_translate", views_margin=0.1, device=cuda)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
@@ -167,7 +185,7 @@ def tiny_model(config: Config) -> ImageClassifier:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    config = tiny_config(views="flip_translate", views_share=0.25)
+    config = tiny_config(views="flip_translate", views_margin=0.5)
     run = Run.create(config, name="tiny", root=tmp_path)
     run.save_model(tiny_model(config).state_dict(), model_metadata(config, NAMES))
     run.write_json("result.json", {"format": 1})

@@ -312,14 +312,14 @@ class EvaluateConfig:
 
     views: Literal["none", "flip", "flip_translate"] = "none"
     """Test-time views averaged per image: itself, with its mirror image, or those and two shifts by a pixel."""
-    views_share: float = 1.0
-    """Share of the images, the least certain first, that get the extra views."""
-    batch_size: int = 500
+    views_margin: float = 1.0
+    """Only images whose two highest probabilities differ by at most this get the extra views; 1 means all."""
+    batch_size: int = 200
     """Images per forward pass."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(0 < self.views_share <= 1, f"evaluate.views_share must lie in (0, 1], not {self.views_share}")
+        _require(0 <= self.views_margin <= 1, f"evaluate.views_margin must lie in [0, 1], not {self.views_margin}")
         _require(self.batch_size >= 1, f"evaluate.batch_size must be at least 1, not {self.batch_size}")
 
 

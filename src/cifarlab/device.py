@@ -37,8 +37,8 @@ def choose_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks instead of handing them back to the kernel.
 
-    Every step frees and allocates the same activations; handed back, each of their pages has to be zeroed and mapped
-    anew, a tenth of the time of a training step on a CPU. Other C libraries are left as they are.
+    Every batch frees and allocates the same activations; handed back, each of their pages has to be zeroed and mapped
+    anew, a quarter of the time of predicting on a CPU. Other C libraries are left as they are.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

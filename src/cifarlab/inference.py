@@ -16,7 +16,7 @@ from torch import nn
 
 from cifarlab.config import Config, ModelConfig
 from cifarlab.config_yaml import config_from_dict, config_to_dict
-from cifarlab.device import autocast, choose_device
+from cifarlab.device import autocast, choose_device, keep_freed_memory
 from cifarlab.errors import ConfigError, RunError
 from cifarlab.models import ImageClassifier, build_model
 from cifarlab.run import Run
@@ -34,8 +34,8 @@ def predict_logits(
     images_NCHW: torch.Tensor,
     *,
     views: Views = "none",
-    views_share: float = 1.0,
-    batch_size: int = 500,
+    views_margin: float = 1.0,
+    batch_size: int = 200,
     precision: str = "fp32",
     device: torch.device,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -49,8 +49,8 @@ def predict_logits(
         model: Images in, logits out; on ``device``. Its train or eval mode is left as it was.
         images_NCHW: uint8, N x 3 x H x W, N at least 1, on any device.
         views: Which views to average.
-        views_share: In (0, 1]: the share of the images, those whose two highest plain probabilities differ least,
-            that get the extra views; the others keep their plain logits.
+        views_margin: In [0, 1]: only images whose two highest plain probabilities differ by at most this get the extra
+            views, the others keep their plain logits. A rule for each image alone: no answer depends on its batch.
         batch_size: Images per forward pass.
         precision: 'fp32', 'bf16' or 'fp16', of convolutions and products.
         device: Where to compute.
@@ -59,20 +59,20 @@ def predict_logits(
         Plain logits, and view-averaged logits (None for views 'none'): float32, N x K, on the CPU.
 
     References:
-        KellerJordan/cifar10-airbench, airbench94_muon.py (the views); hiverge cifar10-speedrun (views_share).
+        KellerJordan/cifar10-airbench, airbench94_muon.py (the views); hiverge cifar10-speedrun (views for
+        uncertain images only; a share of the batch there, a margin here).
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     training = model.training
     model.eval()
     try:
         with torch.inference_mode(), autocast(device, precision):
             plain_NK = _in_batches(model, images_NCHW, batch_size, device)
-            averaged_NK = None
-            if views != "none":
-                averaged_NK = plain_NK.clone()
-                chosen_M = _least_certain(plain_NK, views_share)
-                images_MCHW = (
-                    images_NCHW if len(chosen_M) == len(plain_NK) else images_NCHW[chosen_M.to(images_NCHW.device)]
-                )
+            averaged_NK = None if views == "none" else plain_NK.clone()
+            chosen_M = uncertain(plain_NK, views_margin).nonzero().flatten()
+            if averaged_NK is not None and len(chosen_M):
+                images_MCHW = images_NCHW[chosen_M.to(images_NCHW.device)]
                 extra_MK = _in_batches(partial(_extra_views, model, views), images_MCHW, batch_size, device)
                 averaged_NK[chosen_M] = plain_NK[chosen_M] / _PLAIN_PART[views] + extra_MK
     finally:
@@ -89,13 +89,10 @@ def _in_batches(
     return torch.cat([function(batch.to(device, non_blocking=True)).float() for batch in batches])
 
 
-def _least_certain(logits_NK: torch.Tensor, share: float) -> torch.Tensor:
-    """Return the positions of the share of rows, at least one, whose two highest probabilities differ least."""
-    count = max(1, round(share * len(logits_NK)))
-    if count == len(logits_NK):
-        return torch.arange(count, device=logits_NK.device)
+def uncertain(logits_NK: torch.Tensor, margin: float) -> torch.Tensor:
+    """Return which rows (bool, N) have their two highest probabilities no further apart than ``margin``."""
     top_N2 = logits_NK.softmax(1).topk(2, dim=1).values
-    return (top_N2[:, 0] - top_N2[:, 1]).argsort(stable=True)[:count]
+    return top_N2[:, 0] - top_N2[:, 1] <= margin
 
 
 def _extra_views(model: nn.Module, views: Views, images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -174,8 +171,8 @@ def _read_metadata(run: Run, metadata: dict[str, Any]) -> tuple[ModelConfig, tup
 class Classifier:
     """A Run opened for prediction.
 
-    It computes in fp32, and it gives every image the run's test-time views (not only the least certain share of a
-    batch), so an answer depends neither on the images asked with it nor on the machine's fast formats.
+    It computes in fp32 and decides on test-time views image by image, so an answer depends neither on the images asked
+    with it nor on the machine's fast formats.
 
     Attributes:
         run: The run.
@@ -184,7 +181,7 @@ class Classifier:
         class_names: K names in label order.
         image_size: Height and width in pixels to which images are to be brought.
         resize: How an image that is not square is to be made so: 'squash', 'crop' or 'letterbox'.
-        views: The run's test-time views.
+        views, views_margin: The run's test-time views, and how uncertain an image must be to get them.
         batch_size: Images per forward pass.
     """
 
@@ -197,6 +194,7 @@ class Classifier:
         self.image_size = model.preprocess.image_size
         self.resize = config.data.resize
         self.views: Views = config.evaluate.views
+        self.views_margin = config.evaluate.views_margin
         self.batch_size = config.evaluate.batch_size
 
     @classmethod
@@ -216,7 +214,12 @@ class Classifier:
     def logits(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Return logits (float32, N x K, on the CPU) of images (uint8, N x 3 x H x W) with the run's views."""
         plain_NK, averaged_NK = predict_logits(
-            self.model, images_NCHW, views=self.views, batch_size=self.batch_size, device=self.device
+            self.model,
+            images_NCHW,
+            views=self.views,
+            views_margin=self.views_margin,
+            batch_size=self.batch_size,
+            device=self.device,
         )
         return plain_NK if averaged_NK is None else averaged_NK
 

@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = Config(
         data=DataConfig(image_size=SIZE, resize="squash"),
         model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(8, 8, 8), logit_scale=1.0)),
-        evaluate=EvaluateConfig(views="flip", views_share=0.5),
+        evaluate=EvaluateConfig(views="flip", views_margin=0.5),
     )
     images, labels = noisy_squares(96)
     with torch.random.fork_rng(devices=[]):

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import torch
 
 from cifarlab import metrics
+from cifarlab.config import EvaluateConfig
 from cifarlab.data import ImageSet, Splits, load_splits
 from cifarlab.errors import IntegrityError, RunError, UsageError
-from cifarlab.inference import Classifier, Views, predict_logits
+from cifarlab.inference import Classifier, Views, predict_logits, uncertain
 from cifarlab.run import Predictions, Run, write_text
 from cifarlab.stats import wilson_interval
 
@@ -71,7 +72,7 @@ class Evaluation:
         accuracy: Of the plain logits.
         accuracy_tta: Of the logits averaged over test-time views; None where the run has none.
         headline: Which of the two is the run's answer.
-        views, views_share: The test-time views, and the share of the images that got them.
+        views, views_share: The test-time views, and the share of the images that were uncertain enough to get them.
         loss: Mean cross-entropy in nats.
         top3: Share of the images with the true class among the three most probable (min(3, K)).
         macro_f1: Mean F1 over the classes.
@@ -197,7 +198,7 @@ def _predict(classifier: Classifier, images: ImageSet) -> Predictions:
         classifier.model,
         images.images_NCHW,
         views=config.views,
-        views_share=config.views_share,
+        views_margin=config.views_margin,
         batch_size=config.batch_size,
         precision=_PRECISION,
         device=classifier.device,
@@ -207,6 +208,12 @@ def _predict(classifier: Classifier, images: ImageSet) -> Predictions:
 
 def _headline_logits(predictions: Predictions) -> torch.Tensor:
     return predictions.logits_NK if predictions.logits_tta_NK is None else predictions.logits_tta_NK
+
+
+def _views_share(predictions: Predictions, config: EvaluateConfig) -> float:
+    if config.views == "none":
+        return 0.0
+    return uncertain(predictions.logits_NK, config.views_margin).double().mean().item()
 
 
 def _proportion(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> Proportion:
@@ -233,7 +240,7 @@ def _judge(
         accuracy_tta=None if averaged_NK is None else _proportion(averaged_NK, labels_N),
         headline="accuracy" if averaged_NK is None else "accuracy_tta",
         views=config.views,
-        views_share=config.views_share,
+        views_share=_views_share(predictions, config),
         loss=metrics.cross_entropy(logits_NK, labels_N),
         top3=metrics.top_k_accuracy(logits_NK, labels_N, 3),
         macro_f1=metrics.macro_f1(scores),

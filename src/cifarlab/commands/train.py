@@ -193,7 +193,7 @@ def _judge_on_val(
         model,
         val.images_NCHW,
         views=config.evaluate.views,
-        views_share=config.evaluate.views_share,
+        views_margin=config.evaluate.views_margin,
         batch_size=config.evaluate.batch_size,
         precision=state.progress.precision,
         device=device,

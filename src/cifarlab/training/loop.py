@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
 from cifarlab.data.loader import BatchLoader
-from cifarlab.device import autocast, keep_freed_memory
+from cifarlab.device import autocast
 from cifarlab.errors import NonFiniteLossError, StoppedError
 from cifarlab.inference import predict_logits
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
@@ -113,14 +113,10 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
 def fit(config: Config, state: TrainState, splits: Splits, device: torch.device, run: Run, hooks: Hooks) -> None:
     """Train from where ``state`` stands to the end; metrics and checkpoints go to the run folder.
 
-    On a CPU it makes the process keep freed memory, see :func:`~cifarlab.device.keep_freed_memory`.
-
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint is kept.
         StoppedError: If the caller asked to stop; the state was saved first.
     """
-    if device.type == "cpu":
-        keep_freed_memory()
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
