@@ -39,13 +39,13 @@ def fast90() -> Config:
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating", translate=1),
         train=TrainConfig(
-            epochs=6,
+            epochs=5,
             batch_size=250,
             label_smoothing=0.2,
             freeze_whitening=0.4,
-            low_resolution=((0.35, 16), (0.85, 24)),
+            low_resolution=((0.3, 16), (0.6, 24)),
         ),
-        evaluate=EvaluateConfig(views="flip_translate"),
+        evaluate=EvaluateConfig(views="flip_translate", views_margin=0.4),
     )
 
 
