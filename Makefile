@@ -14,7 +14,7 @@ run: $(VENV)/.run
 	$(BIN)/cifarlab quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -21,6 +22,10 @@ def make_images(count: int, seed: int, size: int = 16) -> ImageSet:
     images = torch.randint(0, 160, (count, 3, size, size), generator=generator)
     images[torch.arange(count), labels, 4:12, 4:12] += 80
     return ImageSet(images.to(torch.uint8), labels, CLASS_NAMES)
+
+
+torch.set_num_threads(1)  # two test processes share two cores
+os.environ["OMP_NUM_THREADS"] = "1"  # and so do the processes they start
 
 
 @pytest.fixture(autouse=True)

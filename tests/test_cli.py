@@ -172,8 +172,8 @@ def test_one_unreadable_file_does_not_stop_prediction(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys, number):
-    args = train_args(folder, epochs=40, batch_size=4)
-    process = cifarlab(*args, "--name", "stopped", env={**os.environ, "OMP_NUM_THREADS": "1"})
+    args = train_args(folder, epochs=20, batch_size=2)
+    process = cifarlab(*args, "--name", "stopped")
     run = Path(os.environ["CIFARLAB_RUNS"]) / "stopped"
     deadline = time.monotonic() + 60
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
@@ -183,9 +183,9 @@ def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys
     assert process.returncode == 128 + number
     assert "continue with: cifarlab train --resume" in errors
     assert "Traceback" not in errors
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    assert cifarlab("train", "--resume", run, env=environment).wait(timeout=60) == 0
-    assert cifarlab(*args, "--name", "whole", env=environment).wait(timeout=60) == 0
+    assert main(["train", "--resume", str(run)]) == 0
+    assert main([*args, "--name", "whole"]) == 0
+    capsys.readouterr()
     digests = [
         hashlib.sha256((run.parent / name / "model.safetensors").read_bytes()).hexdigest()
         for name in ("stopped", "whole")

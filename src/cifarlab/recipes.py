@@ -39,7 +39,7 @@ def fast90() -> Config:
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating", translate=1),
         train=TrainConfig(
-            epochs=5,
+            epochs=5.5,
             batch_size=250,
             label_smoothing=0.2,
             freeze_whitening=0.4,

@@ -1,0 +1,42 @@
+"""Quickstart chains the commands: everything it promises is on disk, and its figures agree with each other."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from cifarlab.commands.quickstart import quickstart
+from cifarlab.config import DataConfig
+from tests.conftest import make_images, with_fields
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = make_images(150, seed=3)
+    for index, (image, label) in enumerate(zip(images.images_NCHW, images.labels_N, strict=True)):
+        path = tmp_path / "photos" / images.class_names[label] / f"{index:03d}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return tmp_path / "photos"
+
+
+def test_quickstart_leaves_a_judged_run_and_a_report(config, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_fields(config, train__epochs=1)
+    config = type(config)(**{**vars(config), "data": DataConfig(folder=str(folder), image_size=16)})
+    stages = []
+    done = quickstart(config, stage=stages.append)
+
+    assert len(stages) == 4
+    assert done.run.finished
+    assert done.exploration.is_file()
+    assert done.report == done.run.path / "report.html"
+    assert done.report.is_file()
+    assert set(done.seconds) == {"explore", "train", "evaluate", "report"}
+
+    stored = json.loads((done.run.path / "evaluation.json").read_text())["splits"]["test"]
+    headline = stored[stored["headline"]]["value"]
+    assert done.verdict.accuracy == headline
+    assert done.verdict.total == stored["num_images"] == 15
+    assert [read["reason"] for read in done.run.test_reads()] == ["quickstart"]
+    assert (done.verdict.outcome == "better") == (done.verdict.interval[0] > 0.7)
