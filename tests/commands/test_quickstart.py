@@ -4,10 +4,10 @@ import json
 
 import pytest
 from PIL import Image
+from tests.conftest import make_images, with_fields
 
 from cifarlab.commands.quickstart import quickstart
 from cifarlab.config import DataConfig
-from tests.conftest import make_images, with_fields
 
 
 @pytest.fixture
