@@ -74,6 +74,8 @@ def test_overview_and_version(capsys):
         (["train", "--config", "missing.yaml"], 2, "cannot read the configuration missing.yaml"),
         (["train", "fast90", "--config", "x.yaml"], 2, "not from both"),
         (["train", "--resume", "x", "--train.epochs", "3"], 2, "takes no settings; remove --train.epochs"),
+        (["train", "convnet", "--resume", "x"], 2, "takes no settings; remove convnet"),
+        (["train", "--train.epochs", "2", "convnet"], 2, "name the recipe first: cifarlab train convnet"),
         (["train", "--resume", "nothing"], 1, "nothing is not a run folder"),
         (["train", "--data.folder", "no/such/folder"], 3, "no/such/folder"),
         (["train", "--data.csv", "no.csv"], 3, "no.csv"),
@@ -146,6 +148,14 @@ def test_a_run_repeats_from_its_own_config_to_the_same_bytes(folder, capsys):
     capsys.readouterr()
     first, second = (Run.open(name).path / "model.safetensors" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_run_trained_on_a_relative_folder_can_be_judged_from_anywhere(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert main(train_args(folder.name, "--name", "a")) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "a"]) == 0
+    capsys.readouterr()
 
 
 def test_an_unfinished_run_is_refused_with_the_way_on(folder, capsys):

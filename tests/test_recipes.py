@@ -1,5 +1,6 @@
 """Every recipe trains: two real steps on images of CIFAR's size."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -44,6 +45,21 @@ def test_two_steps_of_every_recipe(name, cifar_like):
 def test_every_recipe_says_what_it_is_and_its_command(name):
     text = RECIPES[name].__doc__
     assert f"Command: cifarlab train {name}" in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_figures_in_docstrings_are_those_of_the_committed_results(name):
+    files = sorted((ROOT / "docs" / "results").glob(f"{name}_*.json"))
+    text = RECIPES[name].__doc__
+    if not files:
+        assert "Not measured yet" in text
+    for file in files:
+        result = json.loads(file.read_text())
+        figures = result["summary"].get("accuracy_tta", result["summary"]["accuracy"])
+        clock = result["summary"]["train_clock_seconds"]["mean"]
+        assert f"{100 * figures['mean']:.2f} % (n = {len(result['runs'])}" in text
+        assert f"{clock:.0f} s" in text
+        assert result["environment"]["time"][:10] in text
 
 
 def test_unknown_recipe_is_a_usage_error():

@@ -128,6 +128,8 @@ def run_train(argv: Sequence[str]) -> None:
     from cifarlab.environment import process_start
     from cifarlab.run import Run
 
+    if arguments.recipe != base.recipe:
+        raise UsageError(f"name the recipe first: cifarlab train {arguments.recipe} …")
     config = Config(**{field.name: getattr(arguments, field.name) for field in fields(Config)})
     with console.TrainingDisplay() as display, _stoppable(display.on_step, display.on_epoch) as hooks:
         if arguments.resume:
@@ -159,10 +161,10 @@ def _train_defaults(argv: Sequence[str]) -> TrainArguments:
     flags = dict(zip(argv, [*argv[1:], ""], strict=True))
     resume = [word for word in argv if word.startswith("--resume")]
     others = [word for word in argv if word.startswith("--") and not word.startswith(("--resume", "--json", "--help"))]
-    if resume and others:
-        raise UsageError(f"--resume continues a run as it was begun and takes no settings; remove {others[0]}")
     path = flags.get("--config") or next((w.partition("=")[2] for w in argv if w.startswith("--config=")), "")
     named = argv[0] if argv and not argv[0].startswith("-") else ""
+    if resume and (named or others):
+        raise UsageError(f"--resume continues a run as it was begun and takes no settings; remove {named or others[0]}")
     if path and named:
         raise UsageError(f"start from the recipe {named} or from --config {path}, not from both")
     base = load_config(Path(path)) if path else load_recipe(named or DEFAULT_RECIPE)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from cifarlab.config import Config
+from cifarlab.config import Config, DataConfig
 from cifarlab.data import ImageSet, Splits, load_splits
 from cifarlab.device import choose_device, choose_precision
 from cifarlab.diagnosis import diagnose
@@ -50,6 +52,7 @@ def train(
         StoppedError: If a stop was requested; the run can be resumed.
     """
     started = time.monotonic() if started is None else started
+    config = replace(config, data=_with_absolute_paths(config.data))
     splits = load_splits(config.data) if splits is None else splits
     device = choose_device(config.train.device)
     precision, notice = choose_precision(config.train.precision, device)
@@ -98,6 +101,15 @@ def resume(
             state = build_state(config, splits.train, device, packed[1]["progress"]["precision"])
             unpack_state(state, *packed)
         return _finish(config, state, splits, device, run, hooks or Hooks(), started)
+
+
+def _with_absolute_paths(data: DataConfig) -> DataConfig:
+    """Return the same sources by paths that hold from every folder the run will later be opened in."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).resolve()) if path else ""
+
+    return replace(data, folder=absolute(data.folder), csv=absolute(data.csv))
 
 
 def _describe_data(splits: Splits) -> dict[str, Any]:
