@@ -180,6 +180,15 @@ def train_collecting(config, seen):
         loop._update_weights = update
 
 
+@pytest.mark.slow
+def test_a_compiled_run_does_what_an_eager_one_does(config):
+    fields = {"train__low_resolution": ((0.5, 12),), "augment__flip": "none"}
+    eager, compiled = (train(with_fields(config, **fields, train__compile=on)) for on in (False, True))
+    for one, other in zip(eager.metrics(), compiled.metrics(), strict=True):
+        assert other["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3)
+        assert other["val/loss"] == pytest.approx(one["val/loss"], rel=1e-3)
+
+
 def test_plateau_lowers_the_rate_when_validation_does_not_improve(config):
     config = with_fields(config, schedule__name="plateau", schedule__patience=0, optimizer__lr=5.0, train__epochs=8)
     run = train(config)

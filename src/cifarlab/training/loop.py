@@ -131,12 +131,29 @@ def fit(config: Config, state: TrainState, splits: Splits, device: torch.device,
         class_weights_K=weights_K,
         forward=torch.compile(state.model) if config.train.compile else state.model,
     )
+    if config.train.compile:
+        _compile(fitting)
     while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
         _train_epoch(fitting)
         _close_epoch(fitting)
         if state.progress.step < fitting.loader.plan.num_steps and hooks.stop_signal():
             _stop(fitting)
     judged_model(state).preprocess.image_size = config.data.image_size
+
+
+def _compile(fitting: Fit) -> None:
+    """Make torch.compile do its work for every resolution before the clock runs, and put back what that changed."""
+    config, model = fitting.config, fitting.state.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    for share in (0.0, *(until for until, _ in config.train.low_resolution if until < 1)):
+        assert isinstance(model, ImageClassifier)
+        model.preprocess.image_size = _image_size(config, share)
+        with autocast(fitting.device, fitting.state.progress.precision):
+            logits_NK = fitting.forward(fitting.loader.batch(0)[0])
+        logits_NK.float().sum().backward()  # type: ignore[no-untyped-call]
+    model.load_state_dict(before)
+    model.zero_grad(set_to_none=True)
 
 
 def _stopped_early(fitting: Fit) -> bool:
