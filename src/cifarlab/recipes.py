@@ -32,7 +32,8 @@ def fast90() -> Config:
     Command: cifarlab train fast90
 
     Measured: test accuracy 90.55 % (n = 5 seeds) with test-time views, train clock 117 s, on two cores of an AMD EPYC
-    (Zen 4), torch 2.13.0, 2026-11-20: docs/results/fast90_cpu.json. Chosen on validation (docs/log.md).
+    (Zen 4), torch 2.13.0, 2026-11-20: docs/results/fast90_cpu.json. Chosen on validation but for
+    the last half epoch (docs/log.md).
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here narrower, with smaller
