@@ -25,6 +25,7 @@ from cifarlab.data import Splits, load_splits
 from cifarlab.device import choose_device
 from cifarlab.environment import describe_environment
 from cifarlab.inference import load_model, predict_logits
+from cifarlab.metrics import accuracy
 from cifarlab.recipes import load_recipe
 from cifarlab.run import Run
 from cifarlab.stats import mean_and_sd, t_interval
@@ -42,11 +43,6 @@ class Arguments:
     """How many seeds, from 0."""
     out: Path | None = None
     """JSON file; by default docs/results/<recipe>_<device>.json."""
-
-
-def accuracy(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> float:
-    """Return the share of images whose largest logit is that of their label."""
-    return (logits_NK.argmax(1) == labels_N).double().mean().item()
 
 
 def judge(run: Run, splits: Splits, precision: str, device: torch.device) -> dict[str, float]:

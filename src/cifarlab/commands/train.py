@@ -18,6 +18,7 @@ from cifarlab.diagnosis import diagnose
 from cifarlab.environment import describe_environment
 from cifarlab.errors import RunError
 from cifarlab.inference import model_metadata, predict_logits
+from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
 from cifarlab.models.compute import training_flops_per_image
 from cifarlab.plots.curves import plot_curves
@@ -213,12 +214,8 @@ def _judge_on_val(
     run.save_predictions("val", Predictions(logits_NK, val.labels_N, logits_tta_NK))
     figures = {
         "val/loss": F.cross_entropy(logits_NK, val.labels_N).item(),
-        "val/accuracy": _accuracy(logits_NK, val.labels_N),
+        "val/accuracy": accuracy(logits_NK, val.labels_N),
     }
     if logits_tta_NK is not None:
-        figures["val/accuracy_tta"] = _accuracy(logits_tta_NK, val.labels_N)
+        figures["val/accuracy_tta"] = accuracy(logits_tta_NK, val.labels_N)
     return figures
-
-
-def _accuracy(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> float:
-    return (logits_NK.argmax(1) == labels_N).double().mean().item()
