@@ -88,7 +88,8 @@ def test_overview_and_version(capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line_with_its_exit_code(words, code, message, capsys, folder):
+def test_a_mistake_is_one_line_with_its_exit_code(words, code, message, capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     if "cuda" in words:
         import torch
 
