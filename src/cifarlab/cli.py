@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -307,13 +307,11 @@ class QuickstartArguments:
 def run_quickstart(argv: Sequence[str]) -> None:
     """``cifarlab quickstart``."""
     arguments: QuickstartArguments = _parse(QuickstartArguments, "quickstart", argv)
-    import dataclasses
-
     from cifarlab.commands.fetch import fetch
     from cifarlab.commands.quickstart import quickstart
 
     config = load_recipe(arguments.recipe)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=arguments.seed))
+    config = replace(config, train=replace(config.train, seed=arguments.seed))
 
     console.notify(f"Fetch {config.data.dataset}")
     with console.TransferDisplay() as transfer:

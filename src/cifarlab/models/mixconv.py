@@ -35,8 +35,8 @@ class MixedConv2d(nn.Module):
     wide output exists; it needs less memory and time than the first wherever C_in <= C_out, most of all in the first
     block with C_in = 3. The second does the fewest multiply-adds, but its number of groups is the batch size: small
     products run far from peak speed, memory grows with batch times filters, and ONNX, where groups are a constant,
-    cannot express it for a free batch size. Forward and backward of the default widths, batch 64, one thread of an
-    AMD EPYC (Zen 5), torch 2.13, channels last, best of 4: ways 1, 2, 3 took 980, 380, 528 ms in fp32 and 702, 270,
+    cannot express it for a free batch size. Forward and backward of the default widths, batch 64, one thread of a busy
+    AMD EPYC (Zen 4), torch 2.13, channels last, best of 4: ways 1, 2, 3 took 980, 380, 528 ms in fp32 and 702, 270,
     287 ms in bf16.
     """
 

@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 from pathlib import Path
@@ -35,10 +34,6 @@ COLORS: tuple[str, ...] = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK)
 INK = "#222222"
 MUTED = "#6b7280"
 GRID = "#e2e5ea"
-SEQUENTIAL = "cividis"
-"""Colour map for magnitudes; the same to colour-blind and other readers, and monotone in grey."""
-DIVERGING = "RdBu_r"
-"""Colour map for signed values; centre it on zero."""
 
 _PNG_DOTS_PER_INCH = 150
 # what matplotlib reads when axes are made or a figure is written; titles have set_title below
@@ -156,9 +151,3 @@ def save_figure(figure: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
         finally:
             temporary.unlink(missing_ok=True)
     return png, svg
-
-
-def figure_to_data_uri(figure: Figure, kind: Literal["png", "svg"] = "svg") -> str:
-    """Return a figure as a data URI for the ``src`` of an ``<img>``: SVG for lines and bars, PNG for photographs."""
-    media_type = {"png": "image/png", "svg": "image/svg+xml"}[kind]
-    return f"data:{media_type};base64,{base64.b64encode(figure_bytes(figure, kind)).decode('ascii')}"

@@ -253,7 +253,8 @@ def _read_losses(fitting: Fit) -> None:
     progress = fitting.state.progress
     losses = torch.stack([loss for loss, _ in fitting.unread]).tolist()
     _check_finite(fitting, losses, progress.step - len(losses))
-    progress.loss_sum += sum(losses)
+    for loss in losses:  # one by one, so that the sum does not depend on how many were read at a time
+        progress.loss_sum += loss
     progress.correct += int(torch.stack([correct for _, correct in fitting.unread]).sum())
     fitting.unread.clear()
 
