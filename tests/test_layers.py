@@ -19,6 +19,7 @@ LAYERS = [
     {"inference"},
     {"training", "serving"},
     {"commands"},
+    {"cli_arguments"},
     {"cli"},
     {"__main__"},
 ]

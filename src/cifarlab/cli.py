@@ -1,6 +1,6 @@
 """The command line: a table of commands that parse, call and print. The work is done in cifarlab.commands.
 
-Imports are lazy, so that ``--help`` answers at once.
+What each command takes stands in cifarlab.cli_arguments. Imports are lazy, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -12,14 +12,24 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 import cifarlab
 from cifarlab import console
+from cifarlab.cli_arguments import (
+    DEFAULT_RECIPE,
+    EvaluateArguments,
+    ExploreArguments,
+    FetchArguments,
+    PredictArguments,
+    QuickstartArguments,
+    ReportArguments,
+    TrainArguments,
+)
 from cifarlab.config import Config, DataConfig
 from cifarlab.errors import CifarlabError, UsageError
 from cifarlab.recipes import RECIPES, load_recipe
@@ -28,25 +38,11 @@ if TYPE_CHECKING:
     from cifarlab.commands.evaluate import Evaluation
     from cifarlab.training.loop import Hooks
 
-DEFAULT_RECIPE = "fast90"
-
 
 def _parse(arguments: Any, command: str, argv: Sequence[str], default: Any = None) -> Any:
     """Parse ``argv`` into a dataclass; tyro prints help and usage errors and exits with 0 or 2."""
     keywords = {} if default is None else {"default": default}
     return tyro.cli(arguments, prog=f"cifarlab {command}", args=list(argv), **keywords)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FetchArguments:
-    """Fetch a data set, verify it, and keep it in the cache. Nothing is done where it already is there."""
-
-    dataset: tyro.conf.Positional[Literal["cifar10", "cifar100"]] = "cifar10"
-    """Which data set."""
-    url: str = ""
-    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
-    json: bool = False
-    """Print the result as JSON."""
 
 
 def run_fetch(argv: Sequence[str]) -> None:
@@ -73,17 +69,6 @@ def _fetch_first(data: DataConfig) -> None:
         load_source(data, progress=display.update, notify=display.notify)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExploreArguments:
-    """Look at the data before training: balance, pictures, statistics, duplicates, split hashes."""
-
-    out: Path = Path("exploration")
-    """Folder for exploration.html and exploration.json."""
-    data: DataConfig
-    json: bool = False
-    """Print where the results are as JSON."""
-
-
 def run_explore(argv: Sequence[str]) -> None:
     """``cifarlab explore``."""
     arguments: ExploreArguments = _parse(ExploreArguments, "explore", argv, ExploreArguments(data=DataConfig()))
@@ -98,25 +83,6 @@ def run_explore(argv: Sequence[str]) -> None:
     else:
         console.print_line(f"page: {result.page}")
         console.print_line(f"data: {result.json}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainArguments(Config):
-    """Train a run: a recipe, with any field changed by its flag.
-
-    Models (--model.name): speednet, convnet, mixconv, resnet. Only the section of the chosen model counts.
-    """
-
-    recipe: tyro.conf.Positional[str] = DEFAULT_RECIPE
-    """Named configuration to start from: fast90, convnet, mixconv, resnet18."""
-    config: Path | None = None
-    """YAML file to start from instead of a recipe, such as runs/x/config.yaml."""
-    resume: str = ""
-    """Run folder to continue to the bytes it would have reached without the stop; takes no other settings."""
-    name: str = ""
-    """Name of the run folder; by default the recipe's."""
-    json: bool = False
-    """Print the result as JSON."""
 
 
 def run_train(argv: Sequence[str]) -> None:
@@ -191,22 +157,6 @@ def _stoppable(on_step: Callable[[Any], None], on_epoch: Callable[[Any], None]) 
             signal.signal(number, handler)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateArguments:
-    """Judge a finished run on its test (or val) split; each reading of test is written down in the run."""
-
-    run: tyro.conf.Positional[str]
-    """Run folder, or its name below the runs folder."""
-    split: Literal["test", "val"] = "test"
-    """Which images."""
-    reason: str = ""
-    """Why the test split is read; goes to test_reads.jsonl."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
-    json: bool = False
-    """Print the evaluation as JSON."""
-
-
 def run_evaluate(argv: Sequence[str]) -> None:
     """``cifarlab evaluate``."""
     arguments: EvaluateArguments = _parse(EvaluateArguments, "evaluate", argv)
@@ -241,14 +191,6 @@ def _print_evaluation(result: Evaluation) -> None:
     console.print_line(f"loss {result.loss:.3f}, top-3 {result.top3:.2%}, calibration error {result.ece:.2%}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReportArguments:
-    """Write the report of an evaluated run: one HTML file a manager can read, and a model card."""
-
-    run: tyro.conf.Positional[str]
-    """Run folder, or its name below the runs folder."""
-
-
 def run_report(argv: Sequence[str]) -> None:
     """``cifarlab report``."""
     arguments: ReportArguments = _parse(ReportArguments, "report", argv)
@@ -256,20 +198,6 @@ def run_report(argv: Sequence[str]) -> None:
     from cifarlab.run import Run
 
     console.print_line(f"report: {report(Run.open(arguments.run))}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictArguments:
-    """Classify image files and folders of any size and mode."""
-
-    run: tyro.conf.Positional[str]
-    """Run folder, or its name below the runs folder."""
-    paths: tyro.conf.Positional[tuple[Path, ...]]
-    """Files and folders."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
-    json: bool = False
-    """Print all probabilities as JSON."""
 
 
 def run_predict(argv: Sequence[str]) -> None:
@@ -290,18 +218,6 @@ def run_predict(argv: Sequence[str]) -> None:
         console.print_error(str(prediction.error))
     if failed:
         raise CifarlabError(f"{len(failed)} of {len(predictions)} files could not be read")
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuickstartArguments:
-    """The main job: fetch CIFAR-10, explore it, train the default recipe, evaluate it, write the report."""
-
-    recipe: tyro.conf.Positional[str] = DEFAULT_RECIPE
-    """Which recipe."""
-    seed: int = 0
-    """Training seed."""
-    url: str = ""
-    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
 
 
 def run_quickstart(argv: Sequence[str]) -> None:

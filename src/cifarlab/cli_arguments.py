@@ -1,0 +1,107 @@
+"""What each command takes: a dataclass a command; its fields are the flags, its docstrings are the ``--help``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from cifarlab.config import Config, DataConfig
+from cifarlab.recipes import RECIPES
+
+DEFAULT_RECIPE = "fast90"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchArguments:
+    """Fetch a data set, verify it, and keep it in the cache. Nothing is done where it already is there."""
+
+    dataset: tyro.conf.Positional[Literal["cifar10", "cifar100"]] = "cifar10"
+    """Which data set."""
+    url: str = ""
+    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreArguments:
+    """Look at the data before training: balance, pictures, statistics, duplicates, split hashes."""
+
+    out: Path = Path("exploration")
+    """Folder for exploration.html and exploration.json."""
+    data: DataConfig
+    json: bool = False
+    """Print where the results are as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(Config):
+    """Train a run: a recipe, with any field changed by its flag.
+
+    Models (--model.name): speednet, convnet, mixconv, resnet. Only the section of the chosen model counts.
+    """
+
+    recipe: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(help=f"Named configuration to start from: {', '.join(RECIPES)}.")
+    ] = DEFAULT_RECIPE
+    config: Path | None = None
+    """YAML file to start from instead of a recipe, such as runs/x/config.yaml."""
+    resume: str = ""
+    """Run folder to continue to the bytes it would have reached without the stop; takes no other settings."""
+    name: str = ""
+    """Name of the run folder; by default the recipe's."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments:
+    """Judge a finished run on its test (or val) split; each reading of test is written down in the run."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or its name below the runs folder."""
+    split: Literal["test", "val"] = "test"
+    """Which images."""
+    reason: str = ""
+    """Why the test split is read; goes to test_reads.jsonl."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print the evaluation as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Write the report of an evaluated run: one HTML file a manager can read, and a model card."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or its name below the runs folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictArguments:
+    """Classify image files and folders of any size and mode."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or its name below the runs folder."""
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Files and folders."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print all probabilities as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartArguments:
+    """The main job: fetch CIFAR-10, explore it, train the default recipe, evaluate it, write the report."""
+
+    recipe: tyro.conf.Positional[str] = DEFAULT_RECIPE
+    """Which recipe."""
+    seed: int = 0
+    """Training seed."""
+    url: str = ""
+    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
