@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from cifarlab.config import MixconvConfig, ModelConfig, SpeednetConfig
+from cifarlab.config import MixconvConfig, ModelConfig, SpeednetConfig, TrainConfig
 from cifarlab.models import build_model
-from cifarlab.models.compute import training_flops_per_image
+from cifarlab.models.compute import training_flops_per_image, training_pflop
 from cifarlab.models.speednet import build_speednet
 
 # multiply-adds of one forward pass for 8 x 8 images
@@ -70,3 +70,12 @@ def test_mixing_branches_multiplies_the_work_by_their_number() -> None:
         return training_flops_per_image(build_model(config, 10, 32), 32)
 
     assert flops(8) / flops(2) == pytest.approx(4, rel=0.01)
+
+
+def test_each_resolution_of_a_run_counts_for_its_share() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
+    flops_at_8 = 2 * 2 * FIRST  # forward and the gradient of the filters
+    train = TrainConfig(low_resolution=((0.25, 16), (0.75, 24)))
+    expected = flops_at_8 * (0.25 * 4 + 0.5 * 9 + 0.25 * 16) * 1000 / 1e15  # pixels of 16, 24 and 32 against 8
+    assert training_pflop(network, train, 32, 1000) == pytest.approx(expected)
+    assert training_pflop(network, TrainConfig(), 8, 1000) == pytest.approx(flops_at_8 * 1000 / 1e15)

@@ -20,7 +20,7 @@ from cifarlab.errors import RunError
 from cifarlab.inference import model_metadata, predict_logits
 from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
-from cifarlab.models.compute import training_flops_per_image
+from cifarlab.models.compute import training_pflop
 from cifarlab.plots.curves import plot_curves
 from cifarlab.plots.style import save_figure
 from cifarlab.run import FORMAT_VERSION, Predictions, Run
@@ -188,15 +188,8 @@ def _summary(config: Config, state: TrainState, num_images: int) -> dict[str, An
 
 
 def _compute_pflop(config: Config, state: TrainState, num_images: int) -> float:
-    """Return the training compute in PFLOP, each resolution's share counted at its own cost."""
-    model = state.model
-    assert isinstance(model, ImageClassifier)
     images_seen = state.progress.step * min(config.train.batch_size, num_images)
-    total, begin = 0.0, 0.0
-    for until, size in (*config.train.low_resolution, (1.0, config.data.image_size)):
-        total += (until - begin) * training_flops_per_image(model, size)
-        begin = until
-    return total * images_seen / 1e15
+    return training_pflop(state.model, config.train, config.data.image_size, images_seen)
 
 
 def _judge_on_val(

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cifarlab.config import TrainConfig
 from cifarlab.models import ImageClassifier
 
 _BATCH = 2  # batch norm cannot train on one image where it has come down to one position
@@ -40,3 +41,19 @@ def training_flops_per_image(model: nn.Module, image_size: int) -> int:
     with FlopCounterMode(display=False) as counter:
         network(images_NCHW).sum().backward()
     return int(counter.get_total_flops()) // _BATCH
+
+
+def training_pflop(model: nn.Module, train: TrainConfig, image_size: int, num_images_seen: int) -> float:
+    """Return the compute of a whole run in PFLOP, each resolution's share of the run counted at its own cost.
+
+    Args:
+        model: As for :func:`training_flops_per_image`.
+        train: Its ``low_resolution`` says which share of the run is trained at which size.
+        image_size: Height and width in pixels of the images of the rest of the run.
+        num_images_seen: Images trained on, each counted as often as it is shown.
+    """
+    flops_per_image, begin = 0.0, 0.0
+    for until, size in (*train.low_resolution, (1.0, image_size)):
+        flops_per_image += (until - begin) * training_flops_per_image(model, size)
+        begin = until
+    return flops_per_image * num_images_seen / 1e15
