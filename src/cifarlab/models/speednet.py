@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from cifarlab.config import SpeednetConfig
 from cifarlab.errors import ConfigError
+from cifarlab.models.convolution import Conv3x3
 from cifarlab.models.layers import ACTIVATIONS
 
 _WHITEN_KERNEL = 2
@@ -30,9 +31,9 @@ def _batch_norm(width: int, momentum: float) -> nn.BatchNorm2d:
     return norm
 
 
-def _dirac_conv(width_in: int, width_out: int) -> nn.Conv2d:
+def _dirac_conv(width_in: int, width_out: int) -> Conv3x3:
     """3x3 convolution whose first filters pass their input through unchanged."""
-    conv = nn.Conv2d(width_in, width_out, 3, padding=1, bias=False)
+    conv = Conv3x3(width_in, width_out)
     nn.init.dirac_(conv.weight[:width_in])
     return conv
 

@@ -36,7 +36,7 @@ def orthogonalize(matrices_BMN: torch.Tensor, steps: int = _NEWTON_SCHULZ_STEPS)
         x = x.transpose(1, 2)
     for _ in range(steps):
         gram = x @ x.transpose(1, 2)
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.transpose(1, 2) if tall else x
 
 
@@ -58,22 +58,39 @@ class Muon(torch.optim.Optimizer):
         """Update all filters; those of one shape are orthogonalised together."""
         assert closure is None
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                buffer = state["momentum_buffer"]
-                buffer.mul_(group["momentum"]).add_(parameter.grad)
-                update = parameter.grad.add(buffer, alpha=group["momentum"])
-                by_shape.setdefault(parameter.shape, []).append((parameter, update))
-            for pairs in by_shape.values():
-                updates = orthogonalize(torch.stack([update.flatten(1) for _, update in pairs]))
-                for (parameter, _), update in zip(pairs, updates, strict=True):
-                    parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
-                    parameter.add_(update.view(parameter.shape).to(parameter.dtype), alpha=-group["lr"])
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            updates = self._momentum(parameters, group["momentum"])
+            norms = torch._foreach_norm(parameters)
+            scales = [len(parameter) ** 0.5 / norm for parameter, norm in zip(parameters, norms, strict=True)]
+            torch._foreach_mul_(parameters, scales)
+            by_shape: dict[torch.Size, list[int]] = {}
+            for index, parameter in enumerate(parameters):
+                by_shape.setdefault(parameter.shape, []).append(index)
+            for indices in by_shape.values():
+                # the order of a filter's entries does not matter, so they are taken as they lie in memory
+                matrices = [_in_memory_order(updates[index]) for index in indices]
+                steps = orthogonalize(torch.stack([matrix.flatten(1).bfloat16() for matrix in matrices]))
+                for index, matrix, step in zip(indices, matrices, steps, strict=True):
+                    _in_memory_order(parameters[index]).add_(step.view(matrix.shape), alpha=-group["lr"])
+
+    def _momentum(self, parameters: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
+        """Update the momentum buffers and return the Nesterov steps."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, grads)
+        return list(torch._foreach_add(grads, buffers, alpha=momentum))
+
+
+def _in_memory_order(filters: torch.Tensor) -> torch.Tensor:
+    """View filters of 4 dimensions so that flattening all but the first copies nothing."""
+    in_nhwc = filters.ndim == 4 and filters.is_contiguous(memory_format=torch.channels_last)
+    return filters.permute(0, 2, 3, 1) if in_nhwc else filters
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
