@@ -15,6 +15,9 @@ import torch
 
 import cifarlab
 
+# those that decide how fast convolutions in bf16 are; processors in rented machines often hide their model's name
+_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, hardware, git commit, command line and time, as plain values."""
@@ -24,6 +27,7 @@ def describe_environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "platform": platform.platform(),
         "cpu": _cpu_name(),
+        "instruction_sets": _instruction_sets(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -43,14 +47,37 @@ def process_start() -> float:
         return time.monotonic()
 
 
+def peak_memory() -> int | None:
+    """Return the most main memory this process has held at once, in bytes; None where the system does not tell."""
+    # not getrusage: there a process started by a large one begins with that one's peak
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
 def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instruction_sets() -> list[str]:
+    """Return those of the instruction sets that matter that this processor has; empty where it is not told."""
+    flags = _cpuinfo("flags").split()
+    return [name for name in _INSTRUCTION_SETS if name in flags]
+
+
+def _cpuinfo(field: str) -> str:
+    """Return a field of the first processor of Linux's /proc/cpuinfo, '' where there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
+            if line.partition(":")[0].strip() == field:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _git_commit() -> str | None:

@@ -15,7 +15,7 @@ from cifarlab.config import Config, DataConfig
 from cifarlab.data import ImageSet, Splits, load_splits
 from cifarlab.device import choose_device, choose_precision
 from cifarlab.diagnosis import diagnose
-from cifarlab.environment import describe_environment
+from cifarlab.environment import describe_environment, peak_memory
 from cifarlab.errors import RunError
 from cifarlab.inference import model_metadata, predict_logits
 from cifarlab.metrics import accuracy
@@ -25,7 +25,7 @@ from cifarlab.plots.curves import plot_curves
 from cifarlab.plots.style import save_figure
 from cifarlab.run import FORMAT_VERSION, Predictions, Run
 from cifarlab.training.checkpoint import TrainState, unpack_state
-from cifarlab.training.loop import Hooks, build_state, fit, judged_model
+from cifarlab.training.loop import Hooks, StepReport, build_state, fit, judged_model
 
 
 def train(
@@ -148,6 +148,7 @@ def _finish(
     started: float,
 ) -> Run:
     """Train to the end and write what a finished run holds; result.json comes last."""
+    hooks, first_step = _noting_first_step(hooks, started)
     fit(config, state, splits, device, run, hooks)
     model = judged_model(state)
     if config.train.keep == "best" and state.best_weights:
@@ -165,9 +166,24 @@ def _finish(
     result["diagnosis"] = {"verdict": diagnosis.verdict, "sentence": diagnosis.sentence}
     result["device"] = device.type
     save_figure(plot_curves(records), run.path / "plots" / "curves")
+    result |= first_step
+    if (peak := peak_memory()) is not None:
+        result["peak_memory_bytes"] = peak
     result["wall_clock_seconds"] = time.monotonic() - started
     run.write_json("result.json", result)
     return run
+
+
+def _noting_first_step(hooks: Hooks, started: float) -> tuple[Hooks, dict[str, float]]:
+    """Return hooks that also note when the first step of this process was done, and where they note it."""
+    noted: dict[str, float] = {}
+
+    def on_step(report: StepReport) -> None:
+        # on a GPU steps are reported some at a time, when losses are read back
+        noted.setdefault("seconds_to_first_step", time.monotonic() - started)
+        hooks.on_step(report)
+
+    return replace(hooks, on_step=on_step), noted
 
 
 def _summary(config: Config, state: TrainState, num_images: int) -> dict[str, Any]:
