@@ -14,9 +14,7 @@ from typing import Any
 import torch
 
 import cifarlab
-
-# those that decide how fast convolutions in bf16 are; processors in rented machines often hide their model's name
-_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+from cifarlab.machine import cpu_name, instruction_sets
 
 
 def describe_environment() -> dict[str, Any]:
@@ -26,8 +24,8 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "instruction_sets": _instruction_sets(),
+        "cpu": cpu_name(),
+        "instruction_sets": [name for name, there in instruction_sets().items() if there],
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -57,27 +55,6 @@ def peak_memory() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
-
-
-def _cpu_name() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _instruction_sets() -> list[str]:
-    """Return those of the instruction sets that matter that this processor has; empty where it is not told."""
-    flags = _cpuinfo("flags").split()
-    return [name for name in _INSTRUCTION_SETS if name in flags]
-
-
-def _cpuinfo(field: str) -> str:
-    """Return a field of the first processor of Linux's /proc/cpuinfo, '' where there is none."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.partition(":")[0].strip() == field:
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return ""
 
 
 def _git_commit() -> str | None:
