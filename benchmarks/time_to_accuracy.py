@@ -1,127 +1,261 @@
-"""Time to accuracy: several seeds of a recipe, each trained and judged on the test split; a table and a JSON file.
+"""Time to accuracy: seeds of one or more recipes, each trained and judged; tables and JSON files.
 
-    python benchmarks/time_to_accuracy.py fast90 --seeds 5
+    python benchmarks/time_to_accuracy.py fast94 airbench94 --seeds 5 --wall
 
-Run it on an idle machine. Seeds run one after another in one process, so that all see the same machine. The train
-clock is the project's own: from uint8 images in memory and a built model to final weights (augmentation,
-normalisation and whitening count; per-epoch validation and checkpoints do not), plus the evaluation of the test
-split with the recipe's views where the table says so. docs/results/<recipe>_<device>.json holds every single run.
+Run it on an idle machine. Several recipes are the arms of one comparison: seed 0 of every arm, then seed 1 of every
+arm in the opposite order, and so on, so that whatever drifts hits all arms alike. Every run is written down as soon as
+it is done; the same command again continues where it was stopped, and runs of another machine, configuration or code
+are never mixed in. benchmarks/README.md tells how each figure is made.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
 import tyro
+from arms import Arm, Measurement, augmentation_seconds, build_arm, measure, warm_up
+from figures import begin_or_continue, code_sha256, compare_clocks, device_slug, summarise, write_figures
 
-from cifarlab.commands.train import train
-from cifarlab.data import Splits, load_splits
-from cifarlab.device import choose_device
+from cifarlab.config import Config
+from cifarlab.config_yaml import changed_fields
 from cifarlab.environment import describe_environment
-from cifarlab.inference import load_model, predict_logits
-from cifarlab.metrics import accuracy
-from cifarlab.recipes import load_recipe
-from cifarlab.run import Run
-from cifarlab.stats import mean_and_sd, t_interval
+from cifarlab.errors import CifarlabError, RunError, UsageError
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time to accuracy of a recipe over several seeds."""
+    """Time to accuracy of recipes over several seeds, in alternation."""
 
-    recipe: tyro.conf.Positional[str] = "fast90"
-    """Which recipe."""
+    recipes: tyro.conf.Positional[tuple[str, ...]] = ("fast90",)
+    """Which recipes; several are compared, the first with the second and so on."""
     seeds: int = 5
-    """How many seeds, from 0."""
+    """How many seeds an arm, from 0."""
+    wall: bool = False
+    """Train each seed once more in a process of its own: wall clock, time to the first step, peak memory."""
+    max_minutes: float = 0.0
+    """Cut an arm at the end of the first epoch after so many minutes of training, and judge what is there; 0: never."""
+    val: bool = False
+    """Judge on the standard validation split (a tenth of the training images) and leave test alone: for choosing."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Fields to change in every arm, such as train.epochs=7; with --val or --out only."""
     out: Path | None = None
-    """JSON file; by default docs/results/<recipe>_<device>.json."""
+    """Folder for the JSON files; by default docs/results, with --val none."""
+    resume: bool = False
+    """Insist on continuing: an error where there is nothing to continue. Without it the same command continues too."""
+    fresh: bool = False
+    """Begin anew, over what stands in the files."""
 
 
-def judge(run: Run, splits: Splits, precision: str, device: torch.device) -> dict[str, float]:
-    """Evaluate the test split in the run's own precision, timed."""
-    assert splits.test is not None
-    settings = run.config.evaluate
-    run.log_test_read(shlex.join(sys.argv), "benchmark of a recipe chosen on validation")
-    model = load_model(run)[0].to(device)
-    start = time.perf_counter()
-    logits_NK, logits_tta_NK = predict_logits(
-        model,
-        splits.test.images_NCHW,
-        views=settings.views,
-        views_margin=settings.views_margin,
-        batch_size=settings.batch_size,
-        precision=precision,
-        device=device,
-    )
-    seconds = time.perf_counter() - start
-    figures = {"accuracy": accuracy(logits_NK, splits.test.labels_N), "evaluation_seconds": seconds}
-    if logits_tta_NK is not None:
-        figures["accuracy_tta"] = accuracy(logits_tta_NK, splits.test.labels_N)
-    return figures
+def check_arguments(arguments: Arguments) -> None:
+    """Refuse what would make a committed figure doubtful.
+
+    Raises:
+        UsageError: If the arguments contradict each other.
+    """
+    if arguments.seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, not {arguments.seeds}")
+    if len(set(arguments.recipes)) < len(arguments.recipes) or not arguments.recipes:
+        raise UsageError("name each recipe once, and at least one")
+    in_results = arguments.out is None or arguments.out.resolve() == RESULTS
+    if arguments.set and in_results and not (arguments.val and arguments.out is None):
+        raise UsageError("--set needs --val or --out FOLDER: what stands in docs/results is a recipe by its name")
+    if arguments.val and arguments.out is not None and in_results:
+        raise UsageError("docs/results holds figures on the test split; give --out another folder")
+    if arguments.wall and arguments.max_minutes:
+        raise UsageError("--wall times whole runs and --max-minutes cuts them; leave one of them out")
+    if arguments.resume and (arguments.fresh or results_folder(arguments) is None):
+        raise UsageError("--resume continues files: it goes neither with --fresh nor with --val without --out")
 
 
-def run_seed(recipe: str, seed: int, splits: Splits) -> dict[str, float]:
-    """Train and judge one seed."""
-    config = load_recipe(recipe)
-    config = replace(config, train=replace(config.train, seed=seed))
-    run = train(config, name=f"bench-{recipe}-{seed}", splits=splits)
-    result = run.read_json("result.json")
-    figures = judge(run, splits, result["precision"], choose_device(config.train.device))
+def results_folder(arguments: Arguments) -> Path | None:
+    """Return where JSON files go; None if nowhere."""
+    return arguments.out or (None if arguments.val else RESULTS)
+
+
+def turns(arms: list[T], num_rounds: int) -> Iterator[tuple[int, T]]:
+    """Yield (round, arm): all arms every round, in order in even rounds and in the opposite order in odd ones."""
+    for number in range(num_rounds):
+        for arm in arms if number % 2 == 0 else reversed(arms):
+            yield number, arm
+
+
+def new_content(arm: Arm, arguments: Arguments, environment: dict[str, Any]) -> dict[str, Any]:
+    """Return what a recipe file holds before its first run."""
     return {
-        "seed": seed,
-        "train_clock_seconds": result["train_clock_seconds"],
-        "compute_pflop": result["compute_pflop"],
-        "train/accuracy": result["train/accuracy"],
-        **({"val/accuracy": result["val/accuracy"]} if "val/accuracy" in result else {}),
-        **figures,
+        "kind": "recipe",
+        "recipe": arm.recipe,
+        "device": arm.device.type,
+        "split": "val" if arguments.val else "test",
+        "arms": list(arguments.recipes),
+        "wall": arguments.wall,
+        "max_minutes": arguments.max_minutes,
+        "config": changed_fields(arm.config, Config()),
+        "code_sha256": code_sha256(),
+        "environment": environment,
+        "summary": {},
+        "runs": [],
     }
 
 
-def summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, object]]:
-    """Return mean, standard deviation and 95 % t-interval of every figure over the runs."""
-    summary = {}
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        if name != "seed" and len(values) > 1:
-            mean, sd = mean_and_sd(values)
-            summary[name] = {"mean": mean, "sd": sd, "interval": t_interval(values)}
-    return summary
+def add_run(content: dict[str, Any], measurement: Measurement) -> None:
+    """Add a run to a recipe file's content.
+
+    Raises:
+        RunError: If a fact that all runs of an arm share has changed, such as the precision.
+    """
+    for name, value in measurement.facts.items():
+        if content.setdefault(name, value) != value:
+            raise RunError(
+                f"{content['recipe']}: {name} is {value}, in earlier runs it was {content[name]}; "
+                "this run is not kept; make sure the machine is idle and continue"
+            )
+    content["runs"].append({**measurement.figures, "time": datetime.now(UTC).isoformat(timespec="seconds")})
+    content["summary"] = summarise(content["runs"])
 
 
-def main() -> None:
-    """Run the benchmark, print its table, write its JSON."""
-    arguments = tyro.cli(Arguments)
-    config = load_recipe(arguments.recipe)
-    device = choose_device(config.train.device)
-    splits = load_splits(config.data)
-    runs = []
-    for seed in range(arguments.seeds):
-        runs.append(run_seed(arguments.recipe, seed, splits))
-        print("  ".join(f"{name} {value:.4g}" for name, value in runs[-1].items()), flush=True)
-    summary = summarise(runs)
-    for name, figures in summary.items():
-        print(f"{name:22} mean {figures['mean']:.4f}  sd {figures['sd']:.4f}  n {len(runs)}")
-    content = {
-        "recipe": arguments.recipe,
-        "device": device.type,
-        "num_train": len(splits.train),
-        "environment": describe_environment(),
-        "summary": summary,
-        "runs": runs,
+def comparison(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a comparison file for two recipe files' contents."""
+    return {
+        "kind": "comparison",
+        "first": first["recipe"],
+        "second": second["recipe"],
+        "figure": "train_clock_seconds",
+        "device": first["device"],
+        "split": first["split"],
+        "arms": first["arms"],
+        "environment": first["environment"],
+        **compare_clocks(first["runs"], second["runs"]),
     }
-    out = arguments.out or RESULTS / f"{arguments.recipe}_{device.type}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {out}")
+
+
+class Book:
+    """The results of one command: the content of its files, written after every run."""
+
+    def __init__(self, arms: list[Arm], arguments: Arguments) -> None:
+        environment = describe_environment()
+        self.folder, self.paths, self.contents = results_folder(arguments), {}, {}
+        for arm in arms:
+            new = new_content(arm, arguments, environment)
+            name = f"{arm.recipe}_{device_slug(environment, arm.device.type)}.json"
+            if self.folder is None:
+                self.contents[arm.recipe] = new
+                continue
+            self.paths[arm.recipe] = path = self.folder / name
+            if arguments.resume and not path.is_file():
+                raise RunError(f"there is no {path} to continue; leave --resume out")
+            self.contents[arm.recipe] = begin_or_continue(path, new, fresh=arguments.fresh)
+
+    def has(self, arm: Arm, seed: int) -> bool:
+        """Return whether this run is there already."""
+        return any(run["seed"] == seed for run in self.contents[arm.recipe]["runs"])
+
+    def comparisons(self) -> list[dict[str, Any]]:
+        """Return the comparison of every pair of arms that share a round."""
+        pairs = combinations(self.contents.values(), 2)
+        return [content for content in (comparison(a, b) for a, b in pairs) if content["rounds"]]
+
+    def write(self) -> list[Path]:
+        """Write all files that have something to say; return their paths."""
+        if self.folder is None:
+            return []
+        files = {self.paths[recipe]: content for recipe, content in self.contents.items() if content["runs"]}
+        for content in self.comparisons():
+            where = device_slug(content["environment"], content["device"])
+            files[self.folder / f"compare_{content['first']}_{content['second']}_{where}.json"] = content
+        for path, content in files.items():
+            write_figures(path, content)
+        return list(files)
+
+
+def run_rounds(
+    arms: list[Arm], seeds: int, book: Book, measure_run: Callable[[Arm, int], Measurement], say: Callable[[str], None]
+) -> None:
+    """Measure what is missing, in alternation, and write after every run."""
+    for seed, arm in turns(arms, seeds):
+        if book.has(arm, seed):
+            continue
+        add_run(book.contents[arm.recipe], measure_run(arm, seed))
+        book.write()
+        say(f"{arm.recipe:12} " + "  ".join(line_parts(book.contents[arm.recipe]["runs"][-1])))
+
+
+def line_parts(run: dict[str, Any]) -> list[str]:
+    """Return the figures of a run, short, for a line."""
+    return [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in run.items()]
+
+
+def add_augmentation(arm: Arm, content: dict[str, Any]) -> None:
+    """Add the share of training that goes into making batches: seconds a batch, measured apart, over seconds a step."""
+    steps = sum(run["steps"] for run in content["runs"])
+    step_seconds = sum(run["training_seconds"] for run in content["runs"]) / steps
+    content["augmentation_share"] = augmentation_seconds(arm) / step_seconds
+
+
+def print_summary(book: Book, say: Callable[[str], None]) -> None:
+    """Print every arm's summary and every ratio."""
+    for recipe, content in book.contents.items():
+        say(f"\n{recipe} on {content['split']}, {content['num_train']:,} training images, {content['precision']}")
+        for name, figure in content["summary"].items():
+            spread = "" if figure["sd"] is None else f"  sd {figure['sd']:.4g}"
+            interval = "" if figure["interval"] is None else "  95 % {:.5g} to {:.5g}".format(*figure["interval"])
+            say(f"  {name:22} mean {figure['mean']:.5g}{spread}{interval}  min {figure['min']:.5g}  n {figure['n']}")
+        if "augmentation_share" in content:
+            say(f"  {'augmentation_share':22} {content['augmentation_share']:.4f}")
+    for content in book.comparisons():
+        ratio = content["ratio"]
+        interval = "" if ratio["interval"] is None else ", 95 % {:.4f} to {:.4f}".format(*ratio["interval"])
+        say(
+            f"\ntrain clock of {content['first']} / {content['second']}: "
+            f"{ratio['geometric_mean']:.4f}{interval}, n {ratio['n']}"
+        )
+
+
+def benchmark(arguments: Arguments, say: Callable[[str], None]) -> None:
+    """Do what the command asks.
+
+    Raises:
+        CifarlabError: If the arguments, the files or a run do not allow it.
+    """
+    check_arguments(arguments)
+    arms = [
+        build_arm(recipe, arguments.set, on_val=arguments.val, max_minutes=arguments.max_minutes, wall=arguments.wall)
+        for recipe in arguments.recipes
+    ]
+    book = Book(arms, arguments)
+    if all(book.has(arm, seed) for seed, arm in turns(arms, arguments.seeds)):
+        say("all of these runs are there; nothing is left to measure (--seeds for more, --fresh to begin anew)")
+    else:
+        for arm in arms:
+            if arm.device.type == "cuda":
+                warm_up(arm)
+        run_rounds(arms, arguments.seeds, book, measure, say)
+        for arm in arms:
+            add_augmentation(arm, book.contents[arm.recipe])
+    written = book.write()
+    print_summary(book, say)
+    for path in written:
+        say(f"written: {path}")
+
+
+def main() -> int:
+    """Parse, run, and return the exit code."""
+    try:
+        benchmark(tyro.cli(Arguments), lambda line: print(line, flush=True))
+    except CifarlabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

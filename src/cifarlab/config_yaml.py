@@ -26,6 +26,24 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
+def changed_fields(config: Config, base: Config) -> dict[str, Any]:
+    """Return the plain value of every field in which ``config`` differs from ``base``, by its dotted name.
+
+    The name of the recipe does not count: it changes nothing that a run does.
+    """
+    return _changed(config_to_dict(config), config_to_dict(base), "")
+
+
+def _changed(values: dict[str, Any], base: dict[str, Any], prefix: str) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            changed |= _changed(value, base[key], f"{prefix}{key}.")
+        elif value != base[key] and key != "recipe":
+            changed[prefix + key] = value
+    return changed
+
+
 def config_from_dict(values: dict[str, Any]) -> Config:
     """Build a Config from plain values; absent fields take their defaults.
 

@@ -1,0 +1,404 @@
+"""The benchmark of time to accuracy, with a trainer that only pretends: order, files, refusals, arithmetic."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from scipy import stats as scipy_stats
+from tests.conftest import with_fields
+
+from cifarlab.config import Config
+from cifarlab.config_yaml import changed_fields
+from cifarlab.errors import RunError, UsageError
+from cifarlab.recipes import load_recipe
+from cifarlab.run import Run
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "benchmarks"
+MACHINE = {
+    "cpu": "Intel(R) Xeon(R) Processor",
+    "instruction_sets": ["avx512_bf16", "amx_bf16"],
+    "cpu_count": 2,
+    "threads": 2,
+    "gpu": None,
+    "torch": "2.13.0",
+    "python": "3.11.7",
+    "command": "time_to_accuracy.py",
+    "time": "2026-11-21T00:00:00+00:00",
+}
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """The program's modules, found as python finds them when it runs the program."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        names = ("time_to_accuracy", "figures", "arms")
+        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture
+def bench(modules, monkeypatch, tmp_path):
+    """The program on an imagined machine, its results folder in tmp_path."""
+    program = modules.time_to_accuracy
+    monkeypatch.setattr(program, "describe_environment", lambda: dict(MACHINE))
+    monkeypatch.setattr(program, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(program, "augmentation_seconds", lambda arm: 0.01)
+    # where the tests run does not matter here
+    monkeypatch.setattr(modules.arms, "choose_device", lambda name: SimpleNamespace(type="cpu"))
+    return program
+
+
+class Trainer:
+    """Pretends to train; remembers the order, and fails before a given run."""
+
+    def __init__(self, program, *, fail_at: int | None = None, precision: str = "bf16") -> None:
+        self.program, self.fail_at, self.precision = program, fail_at, precision
+        self.order: list[tuple[str, int]] = []
+
+    def __call__(self, arm, seed):
+        if len(self.order) == self.fail_at:
+            raise KeyboardInterrupt
+        self.order.append((arm.recipe, seed))
+        training = (10.0 if arm.recipe == "fast90" else 20.0) + 0.5 * seed**2
+        figures = {
+            "seed": seed,
+            "train_clock_seconds": training + 2,
+            "training_seconds": training,
+            "evaluation_seconds": 2.0,
+            "accuracy": 0.9 + seed / 100,
+            "steps": 100,
+        }
+        return self.program.Measurement(figures, {"num_train": 49_000, "precision": self.precision})
+
+
+def run(bench, monkeypatch, *recipes, trainer=None, **arguments):
+    trainer = trainer or Trainer(bench)
+    monkeypatch.setattr(bench, "measure", trainer)
+    said: list[str] = []
+    bench.benchmark(bench.Arguments(recipes=recipes, **arguments), said.append)
+    return trainer, said
+
+
+def content(bench, name):
+    return json.loads((bench.RESULTS / f"{name}_cpu-intel-xeon-amx.json").read_text())
+
+
+def test_arms_alternate_and_every_other_round_goes_backwards(bench, monkeypatch):
+    trainer, _ = run(bench, monkeypatch, "fast90", "convnet", seeds=3)
+    assert trainer.order == [
+        ("fast90", 0),
+        ("convnet", 0),
+        ("convnet", 1),
+        ("fast90", 1),
+        ("fast90", 2),
+        ("convnet", 2),
+    ]
+
+
+def test_over_an_even_number_of_rounds_no_arm_comes_earlier_on_average(bench):
+    places = {}
+    for place, (_, arm) in enumerate(bench.turns(["a", "b", "c"], 4)):
+        places.setdefault(arm, []).append(place)
+    assert {arm: statistics.fmean(at) for arm, at in places.items()} == {"a": 5.5, "b": 5.5, "c": 5.5}
+
+
+def test_files_hold_what_was_measured(bench, monkeypatch):
+    run(bench, monkeypatch, "fast90", "convnet", seeds=3)
+    fast = content(bench, "fast90")
+    assert (fast["kind"], fast["recipe"], fast["split"]) == ("recipe", "fast90", "test")
+    assert (fast["num_train"], fast["precision"]) == (49_000, "bf16")
+    assert fast["config"] == changed_fields(load_recipe("fast90"), Config())
+    assert [one["seed"] for one in fast["runs"]] == [0, 1, 2]
+    assert fast["summary"]["train_clock_seconds"]["mean"] == pytest.approx((12 + 12.5 + 14) / 3)
+    # a batch takes 0.01 s, a step (10 + 10.5 + 12) / 300 s
+    assert fast["augmentation_share"] == pytest.approx(0.01 / (32.5 / 300))
+    compared = content(bench, "compare_fast90_convnet")
+    assert (compared["kind"], compared["first"], compared["second"]) == ("comparison", "fast90", "convnet")
+    assert [one["ratio"] for one in compared["rounds"]] == pytest.approx([12 / 22, 12.5 / 22.5, 14 / 24])
+
+
+def test_stopped_and_called_again_it_measures_what_is_missing(bench, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(bench, monkeypatch, "fast90", "convnet", seeds=2, trainer=Trainer(bench, fail_at=3))
+    assert [len(content(bench, name)["runs"]) for name in ("fast90", "convnet")] == [1, 2]
+    trainer, _ = run(bench, monkeypatch, "fast90", "convnet", seeds=3)
+    assert trainer.order == [("fast90", 1), ("fast90", 2), ("convnet", 2)]
+    assert content(bench, "fast90")["summary"]["accuracy"]["n"] == 3
+    trainer, said = run(bench, monkeypatch, "fast90", "convnet", seeds=3)
+    assert trainer.order == []
+    assert "nothing is left" in said[0]
+
+
+def test_resume_insists_on_a_file_and_fresh_begins_anew(bench, monkeypatch):
+    with pytest.raises(RunError, match="leave --resume out"):
+        run(bench, monkeypatch, "fast90", seeds=2, resume=True)
+    run(bench, monkeypatch, "fast90", seeds=2)
+    trainer, _ = run(bench, monkeypatch, "fast90", seeds=3, resume=True)
+    assert trainer.order == [("fast90", 2)]
+    trainer, _ = run(bench, monkeypatch, "fast90", seeds=1, fresh=True)
+    assert trainer.order == [("fast90", 0)]
+    assert len(content(bench, "fast90")["runs"]) == 1
+
+
+def _other_machine(bench, monkeypatch):
+    other = MACHINE | {"instruction_sets": ["amx_bf16"], "threads": 1}
+    monkeypatch.setattr(bench, "describe_environment", lambda: other)
+    return {"recipes": ("fast90",)}, "threads: 2 -> 1"
+
+
+def _other_config(bench, monkeypatch):
+    changed = with_fields(load_recipe("fast90"), train__epochs=5.0)
+    monkeypatch.setattr(sys.modules["arms"], "load_recipe", lambda name: changed)
+    return {"recipes": ("fast90",)}, "config"
+
+
+def _other_code(bench, monkeypatch):
+    monkeypatch.setattr(bench, "code_sha256", lambda: "0" * 64)
+    return {"recipes": ("fast90",)}, "code_sha256"
+
+
+def _other_arms(bench, monkeypatch):
+    return {"recipes": ("fast90", "convnet")}, "arms: fast90 -> fast90, convnet"
+
+
+def _other_cut(bench, monkeypatch):
+    return {"recipes": ("fast90",), "max_minutes": 5.0}, "max_minutes: 0.0 -> 5.0"
+
+
+@pytest.mark.parametrize("change", [_other_machine, _other_config, _other_code, _other_arms, _other_cut])
+def test_runs_of_different_measurements_are_not_mixed(bench, monkeypatch, change):
+    run(bench, monkeypatch, "fast90", seeds=2)
+    before = content(bench, "fast90")
+    arguments, reason = change(bench, monkeypatch)
+    with pytest.raises(RunError, match="runs are not mixed") as error:
+        run(bench, monkeypatch, *arguments.pop("recipes"), seeds=3, **arguments)
+    assert reason in str(error.value)
+    assert content(bench, "fast90") == before
+
+
+def test_a_damaged_file_is_not_written_over(bench, monkeypatch):
+    run(bench, monkeypatch, "fast90", seeds=1)
+    path = bench.RESULTS / "fast90_cpu-intel-xeon-amx.json"
+    path.write_text("{")
+    with pytest.raises(RunError, match="cannot be continued"):
+        run(bench, monkeypatch, "fast90", seeds=2)
+    assert path.read_text() == "{"
+
+
+def test_another_machine_gets_another_file(bench, monkeypatch):
+    run(bench, monkeypatch, "fast90", seeds=1)
+    monkeypatch.setattr(bench, "describe_environment", lambda: MACHINE | {"cpu": "AMD EPYC", "instruction_sets": []})
+    run(bench, monkeypatch, "fast90", seeds=1)
+    assert {path.name for path in bench.RESULTS.iterdir()} == {
+        "fast90_cpu-intel-xeon-amx.json",
+        "fast90_cpu-amd-epyc.json",
+    }
+
+
+def test_a_run_in_another_precision_is_refused(bench, monkeypatch):
+    run(bench, monkeypatch, "fast90", seeds=1)
+    with pytest.raises(RunError, match="precision is fp32, in earlier runs it was bf16"):
+        run(bench, monkeypatch, "fast90", seeds=2, trainer=Trainer(bench, precision="fp32"))
+    assert len(content(bench, "fast90")["runs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"set": ("train.epochs=7",)}, "--set needs --val or --out"),
+        ({"set": ("train.epochs=7",), "out": "results"}, "--set needs --val or --out"),
+        ({"val": True, "out": "results"}, "figures on the test split"),
+        ({"wall": True, "max_minutes": 3.0}, "--wall times whole runs"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"recipes": ("fast90", "fast90")}, "each recipe once"),
+        ({"resume": True, "fresh": True}, "--resume continues files"),
+        ({"resume": True, "val": True}, "--resume continues files"),
+        ({"recipes": ("fast99",)}, "unknown recipe"),
+        ({"val": True, "set": ("train.epoch=7",)}, "no field train.epoch"),
+        ({"val": True, "set": ("train=7",)}, "must hold fields"),
+        ({"val": True, "set": ("train.epochs=many",)}, "train.epochs must be of type float"),
+        ({"val": True, "set": ("train.epochs",)}, "takes section.field=value"),
+        ({"val": True, "set": ("data.val_fraction=0",)}, "needs a validation split"),
+    ],
+)
+def test_what_would_make_figures_doubtful_is_a_usage_error(bench, monkeypatch, arguments, message):
+    arguments = {"recipes": ("fast90",), **arguments}
+    if arguments.get("out") == "results":
+        arguments["out"] = bench.RESULTS
+    trainer = Trainer(bench)
+    with pytest.raises(UsageError, match=message):
+        run(bench, monkeypatch, *arguments.pop("recipes"), trainer=trainer, **arguments)
+    assert trainer.order == []
+    assert not bench.RESULTS.exists()
+
+
+def test_validation_writes_only_where_it_is_told(bench, monkeypatch, tmp_path):
+    run(bench, monkeypatch, "fast90", seeds=1, val=True)
+    assert not bench.RESULTS.exists()
+    run(bench, monkeypatch, "fast90", seeds=1, val=True, set=("train.epochs=7",), out=tmp_path / "elsewhere")
+    written = json.loads((tmp_path / "elsewhere" / "fast90_cpu-intel-xeon-amx.json").read_text())
+    assert written["split"] == "val"
+    assert written["config"]["train.epochs"] == 7.0
+    assert written["config"].get("data.val_fraction", 0.1) == 0.1  # a tenth, though the recipe holds out less
+    assert not bench.RESULTS.exists()
+
+
+def test_fields_are_set_with_their_types(modules):
+    settings = ("train.low_resolution=[[0.5, 16]]", "optimizer.lr=5e-4", "model.name=convnet", "train.compile=true")
+    changed = modules.arms.set_fields(Config(), settings)
+    assert changed == with_fields(
+        Config(),
+        train__low_resolution=((0.5, 16),),
+        optimizer__lr=5e-4,
+        model__name="convnet",
+        train__compile=True,
+    )
+
+
+def test_changed_fields_are_exactly_what_differs():
+    config = with_fields(Config(), train__epochs=3.0, augment__cutout=4)
+    assert changed_fields(replace(config, recipe="x"), Config()) == {"train.epochs": 3.0, "augment.cutout": 4}
+    assert changed_fields(config, config) == {}
+
+
+def test_summary_is_that_of_numpy_and_scipy(modules):
+    values = [0.9401, 0.9387, 0.9412, 0.9395]
+    runs = [{"seed": i, "accuracy": v, "cut": True, "time": "now"} for i, v in enumerate(values)]
+    runs[0]["wall_clock_seconds"] = 3.0
+    summary = modules.figures.summarise(runs)
+    assert set(summary) == {"accuracy", "wall_clock_seconds"}
+    low, high = scipy_stats.t.interval(0.95, 3, loc=statistics.fmean(values), scale=scipy_stats.sem(values))
+    assert summary["accuracy"] == {
+        "mean": pytest.approx(statistics.fmean(values)),
+        "sd": pytest.approx(statistics.stdev(values)),
+        "interval": pytest.approx([low, high]),
+        "min": 0.9387,
+        "max": 0.9412,
+        "n": 4,
+    }
+    assert summary["wall_clock_seconds"] == {"mean": 3.0, "sd": None, "interval": None, "min": 3.0, "max": 3.0, "n": 1}
+
+
+def clocks(*seconds, **more):
+    return [{"seed": seed, "train_clock_seconds": value, **more} for seed, value in enumerate(seconds)]
+
+
+def test_ratio_is_the_geometric_mean_with_students_interval_of_the_logarithms(modules):
+    first, second = (210.0, 214.0, 205.0, 221.0), (640.0, 633.0, 655.0, 629.0)
+    compared = modules.figures.compare_clocks(list(reversed(clocks(*first))), clocks(*second))
+    product = math.prod(a / b for a, b in zip(first, second, strict=True))
+    assert compared["ratio"]["geometric_mean"] == pytest.approx(product ** (1 / 4))
+    differences = [math.log(a) - math.log(b) for a, b in zip(first, second, strict=True)]
+    # the interval is what a paired t-test of the logarithms gives
+    reference = scipy_stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert [math.log(end) for end in compared["ratio"]["interval"]] == pytest.approx(list(reference))
+    assert [one["seed"] for one in compared["rounds"]] == [0, 1, 2, 3]
+
+
+def test_what_slows_a_whole_round_leaves_the_ratio_alone(modules):
+    compare = modules.figures.compare_clocks
+    calm = compare(clocks(10.0, 10.0), clocks(20.0, 20.0))["ratio"]
+    busy = compare(clocks(10.0, 17.0), clocks(20.0, 34.0))["ratio"]
+    for ratio in (calm, busy):
+        assert [ratio["geometric_mean"], *ratio["interval"]] == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_only_whole_rounds_are_compared(modules):
+    compare = modules.figures.compare_clocks
+    single = compare(clocks(10.0, 11.0), clocks(20.0))["ratio"]
+    assert single == {"geometric_mean": pytest.approx(0.5), "interval": None, "n": 1}
+    assert compare(clocks(10.0), [])["rounds"] == []
+    assert compare(clocks(10.0), clocks(20.0, cut=True))["rounds"] == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "device", "expected"),
+    [
+        ({"cpu": "AMD EPYC 9R14 96-Core Processor", "gpu": None}, "cpu", "cpu-amd-epyc-9r14-96-core"),
+        ({"cpu": "Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz", "gpu": None}, "cpu", "cpu-intel-core-i7-8650u"),
+        ({"cpu": "AMD EPYC", "gpu": "NVIDIA H200"}, "cuda", "nvidia-h200"),
+        ({"cpu": "arm", "gpu": None}, "mps", "mps"),
+    ],
+)
+def test_hardware_is_named_in_file_names(modules, environment, device, expected):
+    assert modules.figures.device_slug({"instruction_sets": ["avx2"], **environment}, device) == expected
+
+
+def test_the_hash_of_the_code_is_that_of_the_files_training_consists_of(modules, monkeypatch, tmp_path):
+    figures = modules.figures
+    before = figures.code_sha256()
+    monkeypatch.setattr(figures.cifarlab, "__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "device.py").write_text("a = 1\n")
+    one = figures.code_sha256()
+    (tmp_path / "export.py").write_text("has no part in training\n")
+    assert figures.code_sha256() == one
+    (tmp_path / "device.py").write_text("a = 2\n")
+    assert len({before, one, figures.code_sha256()}) == 3
+
+
+@pytest.fixture
+def arm(modules, monkeypatch, config, splits):
+    """An arm on the tiny images."""
+    monkeypatch.setattr(modules.arms, "_load_splits", lambda data: splits)
+    return modules.arms.Arm("tiny", with_fields(config, evaluate__views="flip"))
+
+
+def test_the_train_clock_is_training_and_evaluation(modules, arm):
+    measured = modules.arms.measure(arm, 3)
+    figures = measured.figures
+    run = Run.open("bench-tiny-3")
+    result = run.read_json("result.json")
+    assert figures["training_seconds"] == result["train_clock_seconds"]
+    assert figures["evaluation_seconds"] > 0
+    assert figures["train_clock_seconds"] == figures["training_seconds"] + figures["evaluation_seconds"]
+    assert run.config.train.seed == figures["seed"] == 3
+    assert figures["steps"] == 16
+    assert {"accuracy", "accuracy_tta"} <= set(figures)
+    assert measured.facts == {"num_train": 108, "precision": "fp32"}
+    assert len(run.test_reads()) == 1
+
+
+def test_judged_on_validation_an_arm_has_no_test_split_to_read(modules, arm):
+    arm = replace(arm, on_val=True)
+    figures = modules.arms.measure(arm, 0).figures
+    run = Run.open("bench-tiny-0")
+    assert arm.splits.test is None
+    assert run.test_reads() == []
+    assert figures["accuracy"] == run.read_json("result.json")["val/accuracy"]
+    assert figures["accuracy_tta"] == run.read_json("result.json")["val/accuracy_tta"]
+
+
+def test_a_long_arm_is_cut_at_the_end_of_an_epoch_and_judged_as_it_is(modules, arm):
+    whole = modules.arms.measure(arm, 0).figures
+    cut = modules.arms.measure(replace(arm, max_minutes=1e-9), 0)
+    assert cut.figures["cut"] is True
+    assert (cut.figures["epochs"], cut.figures["steps"]) == (1, 4)
+    assert cut.figures["training_seconds"] > 0
+    # the weights are those after one epoch of the whole run's schedule
+    first_epoch = Run.open("bench-tiny-0").metrics()[0]["val/accuracy"]
+    assert cut.figures["val/accuracy"] == first_epoch
+    on_val = modules.arms.measure(replace(arm, max_minutes=1e-9, on_val=True), 0).figures
+    assert on_val["accuracy"] == first_epoch
+    assert len(Run.open("bench-tiny-0-2").test_reads()) == 1
+    # a limit that is not reached cuts nothing
+    assert "cut" not in modules.arms.measure(replace(arm, max_minutes=60.0), 0).figures
+    assert "cut" not in whole
+
+
+def test_making_a_batch_is_timed_apart(modules, arm, monkeypatch):
+    made = []
+    loader = modules.arms.BatchLoader
+    monkeypatch.setattr(loader, "batch", lambda self, step: made.append(step))
+    seconds = modules.arms.augmentation_seconds(arm)
+    assert made == [0, *range(16)]
+    assert 0 < seconds < 0.1
