@@ -1,10 +1,12 @@
 # make run    from nothing to a trained, judged CIFAR-10 classifier and its report
 # make test   the tests          make check  lint, format, types, generated documents
 # make bench  time to accuracy   make docs   regenerate what is generated
+#             of RECIPES="fast94 airbench94" in alternation; an idle machine and benchmarks/README.md, please
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu  takes the small CPU-only build of torch where pip would bring CUDA
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+RECIPES ?= fast90
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -23,7 +25,7 @@ check: $(VENV)/.dev
 	$(BIN)/python docs/build.py --check
 
 bench: $(VENV)/.run
-	$(BIN)/python benchmarks/time_to_accuracy.py
+	$(BIN)/python benchmarks/time_to_accuracy.py $(RECIPES) --seeds 5 --wall
 
 docs: $(VENV)/.run
 	$(BIN)/python docs/build.py

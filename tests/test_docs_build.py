@@ -1,0 +1,234 @@
+"""Tables and plot of time to accuracy: met or not met, what is unmeasured, old settings, several machines."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from cifarlab.config import Config
+from cifarlab.config_yaml import changed_fields
+from cifarlab.recipes import load_recipe
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+XEON = {"cpu": "Intel(R) Xeon(R) Processor", "instruction_sets": ["avx512f", "avx512_bf16", "amx_bf16"], "gpu": None}
+EPYC = {"cpu": "AMD EPYC", "gpu": None}  # written before instruction sets were recorded
+H200 = {**XEON, "gpu": "NVIDIA H200"}
+
+
+@pytest.fixture(scope="module")
+def docs():
+    """The modules of docs/build.py, found as python finds them when it runs it."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        return SimpleNamespace(
+            table=importlib.import_module("time_table"), plot=importlib.import_module("accuracy_plot")
+        )
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+def figures(mean, n=5, sd=0.001):
+    sd, interval = (sd, [mean - sd, mean + sd]) if n > 1 else (None, None)
+    return {"mean": mean, "sd": sd, "interval": interval, "min": mean, "max": mean, "n": n}
+
+
+def result(recipe="fast90", accuracy=0.905, clock=39.0, *, where=XEON, n=5, device="cpu", settings=None, **more):
+    run = {"train_clock_seconds": clock, "evaluation_seconds": 2.0, "accuracy": 0.89, "accuracy_tta": accuracy}
+    run |= more.pop("figures", {})
+    settings = changed_fields(load_recipe("fast90"), Config()) if settings is None else settings
+    return {
+        "kind": "recipe",
+        "recipe": recipe,
+        "device": device,
+        "split": "test",
+        "arms": [recipe],
+        "config": settings,
+        "environment": {"torch": "2.13.0", "time": "2026-11-21T10:00:00+00:00", "threads": 2, **where},
+        "num_train": 49_000,
+        "summary": {name: figures(value, n) for name, value in run.items()},
+        "runs": [{"seed": seed, "time": "now", **run} for seed in range(n)],
+        **more,
+    }
+
+
+def comparison(first, second, mean, *, where=XEON):
+    return {
+        "kind": "comparison",
+        "first": first,
+        "second": second,
+        "device": "cpu",
+        "split": "test",
+        "environment": {"torch": "2.13.0", "time": "2026-11-21T10:00:00+00:00", "threads": 2, **where},
+        "ratio": {"geometric_mean": mean, "interval": [mean * 0.9, mean * 1.1], "n": 5},
+    }
+
+
+def row_of(text, recipe):
+    """The cells of the first row of a recipe."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| `{recipe}`"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "clock", "accuracy_verdict", "clock_verdict"),
+    [
+        (0.905, 39.0, "met", "met"),
+        (0.9, 40.0, "met", "met"),  # the bar itself is reached
+        (0.8999, 39.0, "**not met**", "met"),
+        (0.905, 40.01, "met", "**not met**"),
+    ],
+)
+def test_a_target_is_met_from_its_bar_on(docs, accuracy, clock, accuracy_verdict, clock_verdict):
+    cells = row_of(docs.table.targets_tables([result(accuracy=accuracy, clock=clock)], []), "fast90")
+    assert cells[1] == f"{100 * accuracy:.2f} % (≥ 90 %): {accuracy_verdict}"
+    assert cells[2] == f"{clock:.2f} s (≤ 40 s): {clock_verdict}"
+    assert cells[6:] == [
+        "5 of 5",
+        "Intel(R) Xeon(R) Processor (AVX512_BF16, AMX_BF16), 2 threads; torch 2.13.0; 2026-11-21",
+    ]
+
+
+def test_the_mean_counts_not_the_best_run(docs):
+    one = result(accuracy=0.899)
+    one["summary"]["accuracy_tta"]["max"] = 0.95
+    assert "**not met**" in row_of(docs.table.targets_tables([one], []), "fast90")[1]
+
+
+def test_with_too_few_seeds_a_target_is_met_so_far(docs):
+    cells = row_of(docs.table.targets_tables([result(n=3)], []), "fast90")
+    assert cells[1].endswith(": met so far")
+    assert cells[6] == "3 of 5"
+    assert docs.table.TARGETS["cpu"]["fast70"].seeds == 10  # a recipe of seconds
+    assert docs.table.TARGETS["cpu"]["fast96"].seeds == 5
+
+
+def test_what_has_no_file_is_unmeasured_with_its_target(docs):
+    text = docs.table.targets_tables([result()], [])
+    cpu, gpu = text.split("One GPU")
+    assert row_of(cpu, "fast70")[1:6] == [
+        "unmeasured (≥ 70 %)",
+        "unmeasured (≤ 2 s)",
+        "unmeasured (≤ 8 s)",
+        "-",
+        "unmeasured (≤ 0.002 PFLOP)",
+    ]
+    assert row_of(gpu, "fast90")[2] == "unmeasured (≤ 0.5 s)"
+    assert row_of(gpu, "best")[1:3] == ["unmeasured (≥ 97.5 %)", "unmeasured (≤ 480 s)"]
+
+
+def test_a_gpu_is_judged_by_its_own_targets(docs):
+    gpu = docs.table.targets_tables([result(clock=0.6, device="cuda", where=H200, n=10)], []).split("One GPU")[1]
+    cells = row_of(gpu, "fast90")
+    assert cells[2] == "0.60 s (≤ 0.5 s): **not met**"
+    assert cells[6:] == ["10 of 10", "NVIDIA H200; torch 2.13.0; 2026-11-21"]
+
+
+def test_wall_clock_and_compute_are_judged(docs):
+    measured = result(accuracy=0.71, clock=1.9, figures={"wall_clock_seconds": 8.5, "compute_pflop": 0.0019})
+    target = docs.table.TARGETS["cpu"]["fast70"]
+    cells = docs.table.target_row("fast70", target, measured, None)
+    assert cells[3] == "8.50 s (≤ 8 s): **not met** so far"
+    assert cells[5] == "0.0019 PFLOP (≤ 0.002 PFLOP): met so far"
+
+
+def test_the_ratio_to_the_yardstick_is_found_either_way_round_on_the_same_machine_only(docs):
+    find, fast94 = docs.table.find_ratio, result("fast94")
+    one = find([comparison("fast94", "airbench94", 0.32)], fast94)
+    assert one["geometric_mean"] == 0.32
+    other = find([comparison("airbench94", "fast94", 4.0)], fast94)
+    assert other["geometric_mean"] == 0.25
+    assert other["interval"] == pytest.approx([1 / 4.4, 1 / 3.6])
+    assert find([comparison("fast94", "airbench94", 0.32, where=EPYC)], fast94) is None
+    assert find([comparison("fast96", "airbench94", 0.32)], fast94) is None
+    target = docs.table.TARGETS["cpu"]["fast94"]
+    assert docs.table.target_row("fast94", target, fast94, one)[4] == "0.320 (≤ 0.35): met"
+    assert docs.table.target_row("fast94", target, fast94, None)[4] == "unmeasured (≤ 0.35)"
+
+
+def test_a_recipe_that_has_changed_since_meets_nothing_and_says_so(docs):
+    old = result(settings={"train.epochs": 99.0})
+    assert row_of(docs.table.targets_tables([old], []), "fast90")[2] == "unmeasured (≤ 40 s)"
+    assert "`fast90` (earlier settings)" in docs.table.measured_table([old])
+    assert "settings have changed since" in docs.table.runs_section(old)
+    assert "fast90" not in docs.table.headline_table([old])
+
+
+def test_one_recipe_on_two_machines_gives_two_rows(docs):
+    both = [result(), result(clock=126.0, where=EPYC)]
+    for text in (docs.table.headline_table(both), docs.table.measured_table(both)):
+        assert text.count("`fast90`") == 2
+        assert "AMD EPYC, 2 threads" in text
+        assert "AMX_BF16), 2 threads" in text
+
+
+def test_a_single_run_has_no_spread_and_a_cut_one_says_where(docs):
+    cut = result(n=1, max_minutes=20.0)
+    cut["runs"][0] |= {"cut": True, "epochs": 2}
+    cut["config"] = {**cut["config"], "train.epochs": 200.0}
+    cells = row_of(docs.table.measured_table([cut]), "fast90")
+    assert cells[0] == "`fast90` (cut after epoch 2 of 200, earlier settings)"
+    assert cells[2:4] == ["90.50 %", "-"]
+    assert "`python benchmarks/time_to_accuracy.py fast90 --seeds 1 --max-minutes 20`" in docs.table.runs_section(cut)
+
+
+def test_files_of_other_kinds_and_of_validation_are_left_alone(docs, tmp_path):
+    contents = {
+        "fast90_a": result(),
+        "convnet_a": result("convnet"),
+        "compare_a": comparison("fast90", "convnet", 0.5),
+        "throughput_a": {"kind": "throughput", "split": "test", "rows": []},
+        "fast90_val": result() | {"split": "val"},
+        "nobody": [1, 2],
+    }
+    for name, content in contents.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    recipes, comparisons = docs.table.load_results(tmp_path)
+    assert [one["recipe"] for one in recipes] == ["fast90", "convnet"]  # as in cifarlab.recipes, not by file name
+    assert [one["first"] for one in comparisons] == ["fast90"]
+
+
+def test_committed_results_give_their_tables(docs):
+    recipes, comparisons = docs.table.load_results(DOCS / "results")
+    page = (DOCS / "results.md").read_text()
+    for one in recipes:
+        assert docs.table.runs_section(one) in page
+        seeds = [run["seed"] for run in one["runs"]]
+        assert len(set(seeds)) == len(seeds) == one["summary"]["accuracy"]["n"]
+        for run in one["runs"]:
+            parts = run["training_seconds"] + run["evaluation_seconds"]
+            assert run["train_clock_seconds"] == pytest.approx(parts)
+    assert docs.table.targets_tables(recipes, comparisons) in page
+
+
+def test_the_plot_shows_the_machine_with_the_most_recipes(docs):
+    results = [result(where=EPYC), result(), result("convnet", 0.6, 500.0, settings=_settings("convnet"))]
+    drawn = docs.plot.points(results)
+    assert drawn["machine"].startswith("Intel(R) Xeon(R)")
+    assert [(one["name"], one["clock"]) for one in drawn["recipes"]] == [("fast90", 39.0), ("convnet", 500.0)]
+    assert drawn["recipes"][0]["accuracy"] == [90.5, 90.5, 90.5]
+
+
+def _settings(recipe):
+    return changed_fields(load_recipe(recipe), Config())
+
+
+def test_the_plot_is_the_same_every_time_and_stamped_with_what_it_shows(docs):
+    drawn = docs.plot.points([result(), result("resnet18", 0.4, 1400.0, n=1, settings=_settings("resnet18"))])
+    svg = docs.plot.draw(drawn)
+    assert svg == docs.plot.draw(drawn)
+    assert svg.endswith(docs.plot.stamp(drawn))
+    ElementTree.fromstring(svg)
+    other = docs.plot.points([result(accuracy=0.91)])
+    assert docs.plot.stamp(other) != docs.plot.stamp(drawn)
+
+
+def test_without_results_there_is_an_empty_plot(docs):
+    drawn = docs.plot.points([])
+    assert drawn["recipes"] == []
+    assert docs.plot.draw(drawn).endswith(docs.plot.stamp(drawn))
