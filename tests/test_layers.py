@@ -17,6 +17,7 @@ LAYERS = [
     {"config_yaml", "recipes", "data", "models"},
     {"run", "arithmetic"},
     {"inference"},
+    {"export"},
     {"training", "serving"},
     {"commands"},
     {"cli_arguments"},

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from cifarlab.device import autocast
 from cifarlab.models.convolution import weight_gradient
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -50,6 +52,7 @@ CONVOLUTIONS = (
     Convolution(256, 256, 7),
     Convolution(256, 256, 3),
 )
+_GROUP = CONVOLUTIONS[0]  # what follows it is timed too
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,31 @@ def combined_rate(rates: Sequence[Rate], precision: str) -> float | None:
         return None
     passes = [(rate.convolution.flops, figure) for rate in chosen for figure in rate.figures]
     return sum(flops for flops, _ in passes) / sum(flops / figure for flops, figure in passes)
+
+
+def measure_pointwise(
+    precision: str, device: torch.device | None = None, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return how many values a second go through what follows a convolution, forward and backward.
+
+    That is pooling, batch norm and GELU after the first convolution of a group, batch norm and GELU after the second.
+    In narrow networks on processors with fast convolutions it takes the larger part of the time.
+    """
+    device = device or torch.device("cpu")
+    width, size = _GROUP.width_out, _GROUP.size
+    x = torch.randn(_GROUP.batch_size, width, size, size, generator=torch.Generator().manual_seed(0))
+    x = x.to(device, DTYPES[precision]).contiguous(memory_format=torch.channels_last).requires_grad_()
+    norms = [nn.BatchNorm2d(width).to(device) for _ in range(2)]
+
+    def group() -> torch.Tensor:
+        with autocast(device, precision):
+            return F.gelu(norms[1](F.gelu(norms[0](F.max_pool2d(x, 2)))))
+
+    with torch.enable_grad():
+        gradient = torch.ones_like(group())
+        parameters = [parameter for norm in norms for parameter in norm.parameters()]
+        seconds = _median_seconds(lambda: torch.autograd.grad(group(), (x, *parameters), gradient), device, clock)
+    return (x.numel() + gradient.numel()) / seconds
 
 
 def copy_bandwidth(num_bytes: int, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -22,6 +22,7 @@ import cifarlab
 from cifarlab import console
 from cifarlab.cli_arguments import (
     DEFAULT_RECIPE,
+    DoctorArguments,
     EvaluateArguments,
     ExploreArguments,
     FetchArguments,
@@ -35,6 +36,7 @@ from cifarlab.errors import CifarlabError, UsageError
 from cifarlab.recipes import RECIPES, load_recipe
 
 if TYPE_CHECKING:
+    from cifarlab.commands.doctor import Checkup
     from cifarlab.commands.evaluate import Evaluation
     from cifarlab.training.loop import Hooks
 
@@ -245,6 +247,53 @@ def run_quickstart(argv: Sequence[str]) -> None:
     console.print_line(f"report: {done.report}")
 
 
+def run_doctor(argv: Sequence[str]) -> None:
+    """``cifarlab doctor``."""
+    arguments: DoctorArguments = _parse(DoctorArguments, "doctor", argv)
+    from cifarlab.commands.doctor import doctor
+
+    checkup = doctor(quick=arguments.quick, notify=console.notify)
+    if arguments.json:
+        console.print_json(checkup.as_dict())
+    else:
+        _print_checkup(checkup)
+    if checkup.problems:
+        raise CifarlabError(f"training would not go right here: {checkup.problems[0].what}")
+
+
+def _print_checkup(checkup: Checkup) -> None:
+    from cifarlab.commands.doctor import describe
+
+    measured = checkup.measured
+    console.print_facts("Machine", describe(checkup))
+    rates = [
+        (rate.convolution.name, rate.precision, *(f"{figure:,.0f}" for figure in rate.figures))
+        for rate in measured.rates
+    ]
+    if rates:
+        num_threads = checkup.machine.software.threads
+        threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
+        console.print_line(f"3x3 convolutions as in training, GFLOP/s with {threads}", style="bold")
+        console.print_table("", ("convolution", "precision", "forward", "input gradient", "weight gradient"), rates)
+        console.print_line(
+            f"Pooling, norm and activation: {(measured.pointwise_per_second or 0) / 1e6:,.0f} million values/s"
+        )
+        console.print_line()
+    findings = [(finding.level, finding.text) for finding in checkup.findings]
+    console.print_facts("Findings", findings or [("none", "")])
+    console.print_line("Recipes for CIFAR-10", style="bold")
+    times = [
+        (row.recipe, f"{row.compute_pflop:.4f}", console.format_roughly(row.seconds) if row.seconds else "not measured")
+        for row in checkup.estimates
+    ]
+    console.print_table("", ("recipe", "PFLOP", "training"), times)
+    if rates:
+        console.print_line("Times are rough, from the figures above: up to a factor of two either way.")
+    console.print_line()
+    console.print_line(f"proposal: {checkup.proposal.command}", style="bold")
+    console.print_line(f"({checkup.proposal.reason})")
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "quickstart": (run_quickstart, "the main job: fetch, explore, train, evaluate, report"),
     "fetch": (run_fetch, "download and verify a data set"),
@@ -253,6 +302,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "evaluate": (run_evaluate, "judge a run on its test split"),
     "report": (run_report, "write the report and the model card of a run"),
     "predict": (run_predict, "classify image files"),
+    "doctor": (run_doctor, "report what this machine can do, and propose a recipe"),
 }
 
 

@@ -105,3 +105,16 @@ class QuickstartArguments:
     """Training seed."""
     url: str = ""
     """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorArguments:
+    """Report what this machine can do, what stands in the way, and which recipe fits it.
+
+    Exit code 1 where training would not go right; warnings leave it at 0.
+    """
+
+    quick: bool = False
+    """Leave out the measurements, which take some seconds."""
+    json: bool = False
+    """Print everything as JSON."""

@@ -146,8 +146,14 @@ class SpeednetConfig:
 
     widths: tuple[int, int, int] = (64, 256, 256)
     """Channels of the three groups."""
-    convs: Literal[2, 3] = 2
+    convs: Literal[1, 2, 3] = 2
     """Convolutions in a group; with three, the last two form a residual pair."""
+    whiten_kernel: int = 2
+    """Height and width of the whitening filters."""
+    whiten_stride: Literal[1, 2] = 1
+    """Step of the whitening filters; with 2 they halve the image and the first group does not pool."""
+    whiten_channels: int = 24
+    """Output channels of the whitening layer: the strongest patch components and their negatives."""
     activation: Activation = "gelu"
     """Non-linearity."""
     bn_momentum: float = 0.4
@@ -158,6 +164,13 @@ class SpeednetConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(min(self.widths) >= 8, f"model.speednet.widths must be at least 8 each, not {self.widths}")
+        _require(self.whiten_kernel >= 2, f"model.speednet.whiten_kernel must be at least 2, not {self.whiten_kernel}")
+        most = 6 * self.whiten_kernel**2
+        _require(
+            self.whiten_channels % 2 == 0 and 2 <= self.whiten_channels <= most,
+            f"model.speednet.whiten_channels must be even and at most {most} for filters of {self.whiten_kernel} "
+            f"pixels, not {self.whiten_channels}",
+        )
         _require(0 < self.bn_momentum <= 1, f"model.speednet.bn_momentum must lie in (0, 1], not {self.bn_momentum}")
 
 
@@ -193,6 +206,8 @@ class OptimizerConfig:
     """Muon only: peak SGD learning rate of the last layer's weights."""
     bias_lr: float = 0.05
     """Muon only: peak SGD learning rate of biases and norms."""
+    sgd_momentum: float = 0.6
+    """Muon only: Nesterov momentum of its SGD part."""
     grad_clip: float = 0.0
     """Largest global gradient norm; 0 means no clipping."""
 
@@ -200,6 +215,7 @@ class OptimizerConfig:
         """Check ranges."""
         _require(self.lr > 0, f"optimizer.lr must be positive, not {self.lr}")
         _require(0 <= self.momentum < 1, f"optimizer.momentum must lie in [0, 1), not {self.momentum}")
+        _require(0 <= self.sgd_momentum < 1, f"optimizer.sgd_momentum must lie in [0, 1), not {self.sgd_momentum}")
         _require(0 <= self.beta2 < 1, f"optimizer.beta2 must lie in [0, 1), not {self.beta2}")
         _require(self.weight_decay >= 0, f"optimizer.weight_decay must not be negative, not {self.weight_decay}")
         _require(self.grad_clip >= 0, f"optimizer.grad_clip must not be negative, not {self.grad_clip}")

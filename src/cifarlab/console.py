@@ -53,6 +53,25 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console(highlight=False).print(table)
 
 
+def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and what is known of them to stdout, long texts wrapped beside their names."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for name, text in rows:
+        grid.add_row(Text(f"  {name}"), Text(text, overflow="fold"))
+    print_line(title, style="bold")
+    Console(highlight=False).print(grid)
+    print_line()
+
+
+def format_bytes(count: float | None) -> str:
+    """Return a size as people say it: 512 MB, 23.5 GB; 'unknown' for None."""
+    if count is None:
+        return "unknown"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
 def format_seconds(seconds: float) -> str:
     """Return a duration as people say it: 4.2 s, 1 min 32 s, 3 h 05 min."""
     if seconds < 10:
@@ -61,6 +80,14 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_roughly(seconds: float) -> str:
+    """Return an estimated duration with no more digits than it deserves: about 25 s, about 4 min, about 2 h."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {5 * round(seconds / 5)} s" if seconds >= 20 else f"about {max(1, round(seconds))} s"
 
 
 class TransferDisplay:

@@ -9,6 +9,7 @@ Reference:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -43,17 +44,46 @@ def training_flops_per_image(model: nn.Module, image_size: int) -> int:
     return int(counter.get_total_flops()) // _BATCH
 
 
+def convolution_outputs_per_image(model: nn.Module, image_size: int) -> int:
+    """Count the values that convolutions put out for one image, each of which pooling, norm and activation go through.
+
+    Args:
+        model: As for :func:`training_flops_per_image`.
+        image_size: Height and width in pixels of the images the network sees.
+    """
+    network = model.network if isinstance(model, ImageClassifier) else model
+    network = copy.deepcopy(network).to("meta")
+    counts: list[int] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, inputs, output: counts.append(output.numel()))
+    network(torch.empty(_BATCH, 3, image_size, image_size, device="meta"))
+    return sum(counts) // _BATCH
+
+
+def mean_over_run(train: TrainConfig, image_size: int, count: Callable[[int], float]) -> float:
+    """Return the mean of ``count(size)`` over the images of a run, some of which may be trained at lower resolution.
+
+    Args:
+        train: Its ``low_resolution`` says which share of the run is trained at which size.
+        image_size: Height and width in pixels of the images of the rest of the run.
+        count: What an image of a given size takes.
+    """
+    mean, begin = 0.0, 0.0
+    for until, size in (*train.low_resolution, (1.0, image_size)):
+        mean += (until - begin) * count(size)
+        begin = until
+    return mean
+
+
 def training_pflop(model: nn.Module, train: TrainConfig, image_size: int, num_images_seen: int) -> float:
     """Return the compute of a whole run in PFLOP, each resolution's share of the run counted at its own cost.
 
     Args:
         model: As for :func:`training_flops_per_image`.
-        train: Its ``low_resolution`` says which share of the run is trained at which size.
-        image_size: Height and width in pixels of the images of the rest of the run.
+        train: As for :func:`mean_over_run`.
+        image_size: As for :func:`mean_over_run`.
         num_images_seen: Images trained on, each counted as often as it is shown.
     """
-    flops_per_image, begin = 0.0, 0.0
-    for until, size in (*train.low_resolution, (1.0, image_size)):
-        flops_per_image += (until - begin) * training_flops_per_image(model, size)
-        begin = until
+    flops_per_image = mean_over_run(train, image_size, lambda size: training_flops_per_image(model, size))
     return flops_per_image * num_images_seen / 1e15

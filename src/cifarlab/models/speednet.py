@@ -20,7 +20,6 @@ from cifarlab.errors import ConfigError
 from cifarlab.models.convolution import Conv3x3
 from cifarlab.models.layers import ACTIVATIONS
 
-_WHITEN_KERNEL = 2
 _WHITEN_EPS = 5e-4
 
 
@@ -39,26 +38,30 @@ def _dirac_conv(width_in: int, width_out: int) -> Conv3x3:
 
 
 class Group(nn.Module):
-    """Convolution, 2x2 max pooling, then one convolution more or a residual pair, each with batch norm."""
+    """Convolution and 2x2 max pooling, then none, one, or a residual pair of convolutions, each with batch norm."""
 
-    def __init__(self, width_in: int, width_out: int, config: SpeednetConfig) -> None:
+    def __init__(self, width_in: int, width_out: int, config: SpeednetConfig, pool: bool) -> None:
         super().__init__()
+        self.pool = pool
         self.conv1 = _dirac_conv(width_in, width_out)
         self.norm1 = _batch_norm(width_out, config.bn_momentum)
-        self.conv2 = _dirac_conv(width_out, width_out)
-        self.norm2 = _batch_norm(width_out, config.bn_momentum)
+        self.convs = config.convs
+        if config.convs >= 2:
+            self.conv2 = _dirac_conv(width_out, width_out)
+            self.norm2 = _batch_norm(width_out, config.bn_momentum)
         if config.convs == 3:
             self.conv3 = _dirac_conv(width_out, width_out)
             self.norm3 = _batch_norm(width_out, config.bn_momentum)
-        self.residual = config.convs == 3
         self.activation = ACTIVATIONS[config.activation]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Halve the image: N x C_in x H x W to N x C_out x H/2 x W/2."""
-        x = self.activation(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        """Halve the image, N x C_in x H x W to N x C_out x H/2 x W/2, or keep its size where nothing is pooled."""
+        x = self.conv1(x)
+        x = self.activation(self.norm1(F.max_pool2d(x, 2) if self.pool else x))
         shortcut = x
-        x = self.activation(self.norm2(self.conv2(x)))
-        if self.residual:
+        if self.convs >= 2:
+            x = self.activation(self.norm2(self.conv2(x)))
+        if self.convs == 3:
             x = self.activation(self.norm3(self.conv3(x)) + shortcut)
         return x
 
@@ -68,13 +71,16 @@ class Speednet(nn.Module):
 
     def __init__(self, config: SpeednetConfig, num_classes: int) -> None:
         super().__init__()
-        whitened = 2 * 3 * _WHITEN_KERNEL**2
-        self.whiten = nn.Conv2d(3, whitened, _WHITEN_KERNEL)
+        whitened = config.whiten_channels
+        self.whiten = nn.Conv2d(3, whitened, config.whiten_kernel, stride=config.whiten_stride)
         self.whiten.weight.requires_grad_(False)
         self.whiten.bias = nn.Parameter(torch.zeros(whitened))
         self.activation = ACTIVATIONS[config.activation]()
         widths = (whitened, *config.widths)
-        self.groups = nn.Sequential(*(Group(i, o, config) for i, o in pairwise(widths)))
+        first_pools = config.whiten_stride == 1
+        self.groups = nn.Sequential(
+            *(Group(i, o, config, pool=n > 0 or first_pools) for n, (i, o) in enumerate(pairwise(widths)))
+        )
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
         # unit variance at the logits for unit-variance features, whatever the width
         nn.init.normal_(self.head.weight, std=widths[-1] ** -0.5)
@@ -83,16 +89,17 @@ class Speednet(nn.Module):
     def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
         """Set the first layer to whitening filters and their negatives.
 
-        The filters are the eigenvectors of the patch covariance, scaled to unit output variance.
+        The filters are the eigenvectors of the patch covariance, strongest first, scaled to unit output variance.
 
         Args:
             images_NCHW: Normalised images, float, N x 3 x H x W; some thousands.
         """
-        patches_ND = F.unfold(images_NCHW, _WHITEN_KERNEL, stride=2).transpose(1, 2).flatten(0, 1).double()
+        kernel, half = self.whiten.kernel_size[0], self.whiten.out_channels // 2
+        patches_ND = F.unfold(images_NCHW, kernel, stride=2).transpose(1, 2).flatten(0, 1).double()
         covariance_DD = patches_ND.T @ patches_ND / len(patches_ND)
         eigenvalues_D, eigenvectors_DD = torch.linalg.eigh(covariance_DD)
         filters_DD = (eigenvectors_DD / torch.sqrt(eigenvalues_D + _WHITEN_EPS)).T.flip(0)
-        filters = filters_DD.reshape(-1, *self.whiten.weight.shape[1:]).to(self.whiten.weight)
+        filters = filters_DD[:half].reshape(-1, *self.whiten.weight.shape[1:]).to(self.whiten.weight)
         self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
 from cifarlab.data.loader import BatchLoader
-from cifarlab.device import autocast
+from cifarlab.device import autocast, keep_freed_memory
 from cifarlab.errors import NonFiniteLossError, StoppedError
 from cifarlab.inference import predict_logits
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
@@ -117,6 +117,8 @@ def fit(config: Config, state: TrainState, splits: Splits, device: torch.device,
         NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint is kept.
         StoppedError: If the caller asked to stop; the state was saved first.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)

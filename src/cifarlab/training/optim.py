@@ -13,6 +13,7 @@ from cifarlab.config import OptimizerConfig
 # The quintic of the published record: it does not converge to 1, it drives every singular value near it in few steps.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 3
+_SMALL = 2**20  # below so many numbers the calls cost more than the arithmetic
 
 
 def orthogonalize(matrices_BMN: torch.Tensor, steps: int = _NEWTON_SCHULZ_STEPS) -> torch.Tensor:
@@ -65,15 +66,13 @@ class Muon(torch.optim.Optimizer):
             norms = torch._foreach_norm(parameters)
             scales = [len(parameter) ** 0.5 / norm for parameter, norm in zip(parameters, norms, strict=True)]
             torch._foreach_mul_(parameters, scales)
-            by_shape: dict[torch.Size, list[int]] = {}
-            for index, parameter in enumerate(parameters):
-                by_shape.setdefault(parameter.shape, []).append(index)
-            for indices in by_shape.values():
-                # the order of a filter's entries does not matter, so they are taken as they lie in memory
-                matrices = [_in_memory_order(updates[index]) for index in indices]
-                steps = orthogonalize(torch.stack([matrix.flatten(1).bfloat16() for matrix in matrices]))
-                for index, matrix, step in zip(indices, matrices, steps, strict=True):
-                    _in_memory_order(parameters[index]).add_(step.view(matrix.shape), alpha=-group["lr"])
+            # the order of a filter's entries does not matter, so they are taken as they lie in memory
+            matrices = [_in_memory_order(update).flatten(1).bfloat16() for update in updates]
+            for indices in _batches([(len(matrix), matrix[0].numel()) for matrix in matrices]):
+                steps = _orthogonalize_together([matrices[index] for index in indices])
+                for index, step in zip(indices, steps, strict=True):
+                    parameter = _in_memory_order(parameters[index])
+                    parameter.add_(step.reshape(parameter.shape), alpha=-group["lr"])
 
     def _momentum(self, parameters: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
         """Update the momentum buffers and return the Nesterov steps."""
@@ -85,6 +84,29 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, grads)
         return list(torch._foreach_add(grads, buffers, alpha=momentum))
+
+
+def _batches(shapes: list[tuple[int, int]]) -> list[list[int]]:
+    """Group matrices, by index, that are orthogonalised in one batch: those of one shape; all, where all are small."""
+    largest = max(rows for rows, _ in shapes) * max(columns for _, columns in shapes)
+    if len(shapes) * largest <= _SMALL:
+        return [list(range(len(shapes)))]
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for index, shape in enumerate(shapes):
+        by_shape.setdefault(shape, []).append(index)
+    return list(by_shape.values())
+
+
+def _orthogonalize_together(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Orthogonalise matrices of any shapes in one batch; the rows and columns of zeros that pad them stay zero."""
+    rows, columns = (max(matrix.shape[dim] for matrix in matrices) for dim in (0, 1))
+    batch_BMN = matrices[0].new_zeros(len(matrices), rows, columns)
+    for matrix, place_MN in zip(matrices, batch_BMN, strict=True):
+        place_MN[: matrix.shape[0], : matrix.shape[1]] = matrix
+    steps_BMN = orthogonalize(batch_BMN)
+    return [
+        step_MN[: matrix.shape[0], : matrix.shape[1]] for matrix, step_MN in zip(matrices, steps_BMN, strict=True)
+    ]
 
 
 def _in_memory_order(filters: torch.Tensor) -> torch.Tensor:
@@ -110,22 +132,25 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
             {"params": vectors, "lr": config.bias_lr, **plain},
         ]
         optimizers = [Muon(filters, lr=config.lr, momentum=config.momentum)] if filters else []
-        optimizers.append(_sgd([group for group in groups if group["params"]], config))
+        optimizers.append(_sgd([group for group in groups if group["params"]], config.sgd_momentum))
     else:
-        groups = [{"params": filters + matrices, **decay}, {"params": vectors, **plain}]
+        groups = [
+            {"params": filters + matrices, "lr": config.lr, **decay},
+            {"params": vectors, "lr": config.lr, **plain},
+        ]
         groups = [group for group in groups if group["params"]]
         if config.name == "adamw":
             optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, config.beta2))]
         else:
-            optimizers = [_sgd(groups, config)]
+            optimizers = [_sgd(groups, config.momentum)]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
 
 
-def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.SGD:
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+def _sgd(groups: list[dict[str, Any]], momentum: float) -> torch.optim.SGD:
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
