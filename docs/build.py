@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from accuracy_plot import draw, points, stamp
+from throughput_table import inference_parts
 from time_table import (
     Result,
     comparison_table,
@@ -54,6 +55,7 @@ def results_page(results: list[Result], comparisons: list[Result]) -> str:
             "Student's on the logarithms of the ratios:",
             comparison_table(comparisons),
         ]
+    parts += inference_parts(DOCS / "results")
     return "\n\n".join([*parts, *map(runs_section, results)]) + "\n"
 
 
