@@ -261,8 +261,8 @@ def read_software() -> Software:
 
 def free_disk(folder: Path) -> int | None:
     """Return the free bytes of the disk a folder is on, or will be on once it is made; None if unknown."""
-    existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path())
     try:
+        existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path())
         return shutil.disk_usage(existing).free
     except OSError:
         return None

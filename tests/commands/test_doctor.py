@@ -245,6 +245,10 @@ def test_a_file_where_runs_should_go_is_a_problem(tmp_path, monkeypatch):
     assert not read_storage().runs_writable
     monkeypatch.setenv("CIFARLAB_RUNS", str(tmp_path / "yet" / "to" / "be" / "made"))
     assert read_storage().runs_writable
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]  # trying leaves nothing behind
+    if Path("/proc/self").exists():
+        monkeypatch.setenv("CIFARLAB_RUNS", "/proc/runs")  # not even for root
+        assert not read_storage().runs_writable
 
 
 # ---- the whole

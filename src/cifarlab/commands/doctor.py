@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -175,23 +176,32 @@ def read_storage() -> Storage:
             except (IntegrityError, OSError) as error:
                 damaged = f"{path}: {error}"
     runs = runs_root()
-    existing = next(place for place in (runs, *runs.absolute().parents) if place.exists())
     return Storage(
         data_folder=cache_folder(),
         data_free=free_disk(cache_folder()),
         runs_folder=runs,
         runs_free=free_disk(runs),
-        runs_writable=existing.is_dir() and os.access(existing, os.W_OK | os.X_OK),
+        runs_writable=_writable(runs),
         cifar10=cifar10,
         damaged=damaged,
     )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or in the one around it in which it would be made."""
+    try:
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=existing):  # permissions alone do not tell: a disk may be read-only
+            return True
+    except OSError:
+        return False
 
 
 def describe(checkup: Checkup) -> list[tuple[str, str]]:
     """Return what was found of the machine as pairs of a name and a line of plain words."""
     machine, storage, measured = checkup.machine, checkup.storage, checkup.measured
     processor, software = machine.processor, machine.software
-    cores = f"{processor.usable_cores} usable cores"
+    cores = f"{processor.usable_cores} usable core{'s' * (processor.usable_cores > 1)}"
     if processor.usable_threads > processor.usable_cores:
         cores += f" ({processor.usable_threads} hardware threads)"
     if processor.quota is not None or processor.allowed_threads < processor.hardware_threads:
@@ -220,7 +230,7 @@ def describe(checkup: Checkup) -> list[tuple[str, str]]:
         ("CIFAR-10", f"{storage.cifar10}, verified" if storage.cifar10 else "not in the cache"),
         ("GPU", "; ".join(gpus) or "none that torch can use"),
         ("software", f"python {software.python}, torch {software.torch}, {onednn}"),
-        ("compiler", f"{software.compiler or 'none'}, for --train.compile"),
+        ("compiler", software.compiler or "none for --train.compile"),
         ("threads", f"torch computes with {software.threads}" + (f" ({variables})" if variables else "")),
         ("bf16", bf16 if measured.device == "cpu" else f"training on {measured.device} takes {measured.precision}"),
     ]
