@@ -116,3 +116,38 @@ def test_any_size_from_nine_pixels(size: int) -> None:
 def test_smaller_images_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 9 pixels, not 8"):
         build_speednet(SpeednetConfig(), 10, 8)
+
+
+def test_strided_whitening_halves_the_image_in_place_of_the_first_pooling() -> None:
+    config = SpeednetConfig(widths=(8, 8, 8), whiten_kernel=4, whiten_stride=2, whiten_channels=48)
+    net = build_speednet(config, 10, 32)
+    assert net.whiten.weight.shape == (48, 3, 4, 4)
+    x = net.whiten(torch.zeros(2, 3, 32, 32))
+    sizes = []
+    for group in net.groups:
+        x = group(x)
+        sizes.append(x.shape[-1])
+    assert sizes == [15, 7, 3]
+
+
+def test_fewer_whitening_channels_keep_the_strongest_components() -> None:
+    full = build_speednet(SpeednetConfig(widths=(8, 8, 8)), 2, 16)
+    some = build_speednet(SpeednetConfig(widths=(8, 8, 8), whiten_channels=8), 2, 16)
+    full.fit_whitening(natural_images())
+    some.fit_whitening(natural_images())
+    torch.testing.assert_close(some.whiten.weight[:4], full.whiten.weight[:4])
+    torch.testing.assert_close(some.whiten.weight[4:], -full.whiten.weight[:4])
+
+
+@pytest.mark.parametrize("channels", [7, 0, 26])
+def test_impossible_numbers_of_whitening_channels_are_refused(channels: int) -> None:
+    with pytest.raises(ConfigError, match="whiten_channels"):
+        SpeednetConfig(whiten_channels=channels)
+
+
+def test_the_number_of_convolutions_in_a_group_is_what_was_asked() -> None:
+    for convs in (1, 2, 3):
+        net = build_speednet(SpeednetConfig(widths=(8, 12, 16), convs=convs), 10, 16)
+        assert sum(module.kernel_size == (3, 3) for module in net.modules() if isinstance(module, torch.nn.Conv2d)) == (
+            3 * convs
+        )

@@ -81,3 +81,30 @@ def test_learning_rate_is_a_factor_of_each_peak():
     set_learning_rate(optimizers, 0.1)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     assert rates == pytest.approx([0.03, 0.05, 0.07])
+
+
+@pytest.mark.parametrize("widths", [(8, 6), (600, 520)])
+def test_filters_of_other_shapes_and_memory_orders_change_no_step(widths):
+    """Batching with zeros, and taking a filter's entries as they lie in memory, leave the step what it was."""
+    torch.manual_seed(0)
+    shapes = [(widths[0], 4, 3, 3), (widths[1], widths[0], 3, 3), (widths[1], widths[1], 1, 1)]
+    together, alone = ([nn.Parameter(torch.randn(shape) / 9) for shape in shapes] for _ in range(2))
+    for one, other in zip(together, alone, strict=True):
+        other.data.copy_(one.data)
+        one.data = one.data.contiguous(memory_format=torch.channels_last)
+        other.grad = torch.randn_like(other)
+        one.grad = other.grad.contiguous(memory_format=torch.channels_last)
+    Muon(together, lr=0.2, momentum=0.6).step()
+    for parameter in alone:
+        Muon([parameter], lr=0.2, momentum=0.6).step()
+    for one, other in zip(together, alone, strict=True):
+        step = other.detach() / other.detach().norm() - one.detach() / one.detach().norm()
+        assert step.abs().max() < 0.01 * one.detach().abs().max()
+        assert not torch.equal(one, torch.zeros_like(one))
+
+
+def test_muon_has_a_momentum_of_its_own():
+    muon, sgd = build_optimizers(SmallNet(), OptimizerConfig(name="muon", momentum=0.6, sgd_momentum=0.85))
+    assert muon.param_groups[0]["momentum"] == 0.6
+    assert {group["momentum"] for group in sgd.param_groups} == {0.85}
+    assert all(group["nesterov"] for group in sgd.param_groups)
