@@ -35,9 +35,9 @@ def _parts(result: Result) -> list[str]:
     header = ["arm", f"images/s, batch {batch}", "batch 1, p50", "p99", "accuracy", "points lost", "changed", "setup"]
     parts = [
         f"### {result['recipe']} on {result['device']}",
-        f"`python benchmarks/throughput.py RUN`; {_network(result['network'])}; {result['rounds']} rounds; accuracy on "
-        f"{result['num_images']:,} {result['split']} images; int8 calibrated on {result['calibration_images']} training "
-        f"images; {made_on(result)}; {_versions(result)}.",
+        f"`python benchmarks/throughput.py RUN`; {_network(result['network'])}; {result['rounds']} rounds; accuracy "
+        f"on {result['num_images']:,} {result['split']} images; int8 calibrated on {result['calibration_images']} "
+        f"training images; {made_on(result)}; {_versions(result)}.",
         table(header, [_row(arm) for arm in result["arms"]]),
     ]
     parts += [f"Not measured: {name}: {reason}." for name, reason in result["skipped"].items()]
