@@ -288,7 +288,7 @@ def _print_checkup(checkup: Checkup) -> None:
     ]
     console.print_table("", ("recipe", "PFLOP", "training"), times)
     if rates:
-        console.print_line(f"Rough times with {threads}: off by up to a factor of two either way.")
+        console.print_line(f"Rough times with {threads}; on an idle machine off by up to a factor of two.")
     console.print_line()
     console.print_line(f"proposal: {checkup.proposal.command}", style="bold")
     console.print_line(f"({checkup.proposal.reason})")

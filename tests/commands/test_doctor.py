@@ -217,7 +217,7 @@ def test_why_bf16_is_not_taken(check, sets, level, what):
 
 
 def test_load_of_others_is_told():
-    assert [finding.level for finding in find_in_load(MACHINE, 3.0)] == ["note"]
+    assert [finding.level for finding in find_in_load(MACHINE, 3.0)] == ["warning"]
     assert list(find_in_load(machine(processor={"hardware_threads": 64}), 3.0)) == []
 
 

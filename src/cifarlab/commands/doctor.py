@@ -328,8 +328,8 @@ def find_in_bf16(machine: Machine, measured: Measured) -> Iterator[Finding]:
 def find_in_load(machine: Machine, load: float) -> Iterator[Finding]:
     """Tell that others were computing while rates were measured."""
     if load >= max(1, machine.processor.hardware_threads / 2):
-        what = f"other programs are computing (load {load:.1f}), so the rates measured are lower than they could be"
-        yield Finding("note", what, "run doctor again when they are done")
+        what = f"other programs are computing (load {load:.1f}), so the rates are too low and the times too long"
+        yield Finding("warning", what, "run doctor again when they are done")
 
 
 # ---- proposals
