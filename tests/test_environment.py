@@ -1,5 +1,7 @@
 """What is written down of machine and process."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,17 @@ from tests.conftest import with_fields
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
 def test_peak_memory_sees_what_was_held_and_given_back():
-    before = environment.peak_memory()
-    block = bytearray(300_000_000)
-    del block
-    assert 0 < before < environment.peak_memory()
+    # in a process of its own: this one may have held more before, and its peak must not be the child's
+    code = (
+        "from cifarlab.environment import peak_memory as peak; before = peak(); "
+        "block = bytearray(200_000_000); del block; print(before, peak())"
+    )
+    large = bytearray(1_000_000_000)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    del large
+    before, after = map(int, done.stdout.split())
+    assert 10e6 < before < 900e6
+    assert before + 150e6 < after < before + 250e6
 
 
 def test_a_run_records_when_its_first_step_was_done(config, splits):

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import statistics
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -344,6 +345,16 @@ def test_the_hash_of_the_code_is_that_of_the_files_training_consists_of(modules,
     assert figures.code_sha256() == one
     (tmp_path / "device.py").write_text("a = 2\n")
     assert len({before, one, figures.code_sha256()}) == 3
+
+
+def test_everything_training_imports_is_in_the_hash_or_decides_nothing(modules):
+    code = "import sys, cifarlab.commands.train; print(*(m for m in sys.modules if m.startswith('cifarlab.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rooms = {name.split(".")[1] for name in done.stdout.split()}
+    hashed = {name.removesuffix(".py").split("/")[0] for name in modules.figures._TRAINING_CODE}
+    # the configuration is compared as such, the others only describe
+    describe = {"config", "config_yaml", "diagnosis", "environment", "errors", "machine", "metrics", "plots", "run"}
+    assert rooms - hashed <= describe
 
 
 @pytest.fixture
