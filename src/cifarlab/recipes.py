@@ -34,8 +34,8 @@ def fast70() -> Config:
     Not measured yet.
 
     References:
-        KellerJordan/cifar10-airbench, airbench94_muon.py, for network and optimiser, here a thirtieth of its arithmetic:
-        narrow, on images of 24 pixels, each seen at most once.
+        KellerJordan/cifar10-airbench, airbench94_muon.py, for network and optimiser, here narrow, on images of 24 pixels,
+        each seen at most once.
     """
     return Config(
         recipe="fast70",
@@ -46,8 +46,8 @@ def fast70() -> Config:
         optimizer=OptimizerConfig(name="muon", lr=0.3, momentum=0.6, head_lr=0.67, bias_lr=10.0, weight_decay=5e-4),
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating"),
-        train=TrainConfig(epochs=0.36, batch_size=180, label_smoothing=0.2, freeze_whitening=0.0),
-        evaluate=EvaluateConfig(views="flip", views_margin=0.5, batch_size=500),
+        train=TrainConfig(epochs=0.36, batch_size=250, label_smoothing=0.2, freeze_whitening=0.0),
+        evaluate=EvaluateConfig(views="flip", views_margin=0.3, batch_size=500),
     )
 
 
@@ -68,12 +68,12 @@ def fast90() -> Config:
         recipe="fast90",
         data=DataConfig(val_fraction=0.02),
         model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(32, 128, 128))),
-        optimizer=OptimizerConfig(name="muon", lr=0.12, momentum=0.6, head_lr=0.67, bias_lr=2.0, weight_decay=5e-4),
+        optimizer=OptimizerConfig(name="muon", lr=0.2, momentum=0.6, head_lr=0.67, bias_lr=10.0, weight_decay=5e-4),
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating", translate=1),
         train=TrainConfig(
             epochs=5.5,
-            batch_size=250,
+            batch_size=500,
             label_smoothing=0.2,
             freeze_whitening=0.4,
             low_resolution=((0.3, 16), (0.6, 24)),
