@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import statistics
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,9 +18,7 @@ from cifarlab.config import Config
 from cifarlab.config_yaml import changed_fields
 from cifarlab.errors import RunError, UsageError
 from cifarlab.recipes import load_recipe
-from cifarlab.run import Run
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "benchmarks"
 MACHINE = {
     "cpu": "Intel(R) Xeon(R) Processor",
     "instruction_sets": ["avx512_bf16", "amx_bf16"],
@@ -34,17 +30,6 @@ MACHINE = {
     "command": "time_to_accuracy.py",
     "time": "2026-11-21T00:00:00+00:00",
 }
-
-
-@pytest.fixture(scope="module")
-def modules():
-    """The program's modules, found as python finds them when it runs the program."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        names = ("time_to_accuracy", "figures", "arms")
-        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(FOLDER))
 
 
 @pytest.fixture
@@ -355,61 +340,3 @@ def test_everything_training_imports_is_in_the_hash_or_decides_nothing(modules):
     # the configuration is compared as such, the others only describe
     describe = {"config", "config_yaml", "diagnosis", "environment", "errors", "machine", "metrics", "plots", "run"}
     assert rooms - hashed <= describe
-
-
-@pytest.fixture
-def arm(modules, monkeypatch, config, splits):
-    """An arm on the tiny images."""
-    monkeypatch.setattr(modules.arms, "_load_splits", lambda data: splits)
-    return modules.arms.Arm("tiny", with_fields(config, evaluate__views="flip"))
-
-
-def test_the_train_clock_is_training_and_evaluation(modules, arm):
-    measured = modules.arms.measure(arm, 3)
-    figures = measured.figures
-    run = Run.open("bench-tiny-3")
-    result = run.read_json("result.json")
-    assert figures["training_seconds"] == result["train_clock_seconds"]
-    assert figures["evaluation_seconds"] > 0
-    assert figures["train_clock_seconds"] == figures["training_seconds"] + figures["evaluation_seconds"]
-    assert run.config.train.seed == figures["seed"] == 3
-    assert figures["steps"] == 16
-    assert {"accuracy", "accuracy_tta"} <= set(figures)
-    assert measured.facts == {"num_train": 108, "precision": "fp32"}
-    assert len(run.test_reads()) == 1
-
-
-def test_judged_on_validation_an_arm_has_no_test_split_to_read(modules, arm):
-    arm = replace(arm, on_val=True)
-    figures = modules.arms.measure(arm, 0).figures
-    run = Run.open("bench-tiny-0")
-    assert arm.splits.test is None
-    assert run.test_reads() == []
-    assert figures["accuracy"] == run.read_json("result.json")["val/accuracy"]
-    assert figures["accuracy_tta"] == run.read_json("result.json")["val/accuracy_tta"]
-
-
-def test_a_long_arm_is_cut_at_the_end_of_an_epoch_and_judged_as_it_is(modules, arm):
-    whole = modules.arms.measure(arm, 0).figures
-    cut = modules.arms.measure(replace(arm, max_minutes=1e-9), 0)
-    assert cut.figures["cut"] is True
-    assert (cut.figures["epochs"], cut.figures["steps"]) == (1, 4)
-    assert cut.figures["training_seconds"] > 0
-    # the weights are those after one epoch of the whole run's schedule
-    first_epoch = Run.open("bench-tiny-0").metrics()[0]["val/accuracy"]
-    assert cut.figures["val/accuracy"] == first_epoch
-    on_val = modules.arms.measure(replace(arm, max_minutes=1e-9, on_val=True), 0).figures
-    assert on_val["accuracy"] == first_epoch
-    assert len(Run.open("bench-tiny-0-2").test_reads()) == 1
-    # a limit that is not reached cuts nothing
-    assert "cut" not in modules.arms.measure(replace(arm, max_minutes=60.0), 0).figures
-    assert "cut" not in whole
-
-
-def test_making_a_batch_is_timed_apart(modules, arm, monkeypatch):
-    made = []
-    loader = modules.arms.BatchLoader
-    monkeypatch.setattr(loader, "batch", lambda self, step: made.append(step))
-    seconds = modules.arms.augmentation_seconds(arm)
-    assert made == [0, *range(16)]
-    assert 0 < seconds < 0.1
