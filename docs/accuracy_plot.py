@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from time_table import YARDSTICK, cut_note, headline, is_current, machine
+from time_table import YARDSTICK, headline, machine, notes, worth_showing
 
 TUTORIAL = "resnet18"
 _OURS, _YARDSTICK, _TUTORIAL = "our recipes", "yardstick: published settings", "tutorial baseline"
@@ -21,10 +21,10 @@ def points(results: list[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         'machine', 'date' (the last one), and 'recipes': name, clock (mean train clock in seconds), accuracy (mean,
-        low and high of the runs, in per cent), n, cut (where, or '').
+        low and high of the runs, in per cent), n, note (or ''), cut (whether).
     """
     by_machine: dict[str, list[dict[str, Any]]] = {}
-    for result in filter(is_current, results):
+    for result in worth_showing(results):
         by_machine.setdefault(machine(result), []).append(result)
     if not by_machine:
         return {"machine": "", "date": "", "recipes": []}
@@ -39,7 +39,8 @@ def points(results: list[dict[str, Any]]) -> dict[str, Any]:
             "clock": result["summary"]["train_clock_seconds"]["mean"],
             "accuracy": [100 * headline(result)[key] for key in ("mean", "min", "max")],
             "n": len(result["runs"]),
-            "cut": cut_note(result),
+            "note": notes(result),
+            "cut": any(run.get("cut") for run in result["runs"]),
         }
         for result in group
     ]
@@ -79,7 +80,7 @@ def draw(drawn: dict[str, Any]) -> str:
                 linestyle="none",
                 label=kind if number == 0 else None,
             )
-            text = f"{one['name']}, {mean:.2f} %" + (f"\n{one['cut']}" if one["cut"] else "")
+            text = f"{one['name']}, {mean:.2f} %" + (f"\n{one['note']}" if one["note"] else "")
             axes.annotate(style.literal(text), (one["clock"], mean), textcoords="offset points", fontsize=9, **side)
     _dress(axes, drawn)
     return style.figure_bytes(figure, "svg").decode("utf-8") + stamp(drawn)

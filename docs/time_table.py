@@ -78,6 +78,12 @@ def is_current(result: Result) -> bool:
     return name in RECIPES and changed_fields(RECIPES[name](), Config()) == result["config"]
 
 
+def worth_showing(results: list[Result]) -> list[Result]:
+    """Return the results of today's recipes, and older ones of a recipe only where it has not been measured since."""
+    measured = {result["recipe"] for result in results if is_current(result)}
+    return [result for result in results if is_current(result) or result["recipe"] not in measured]
+
+
 def headline(result: Result) -> dict[str, Any]:
     """Return the summary of the accuracy a recipe is judged by: with test-time views where it has them."""
     summary = result["summary"]
@@ -110,10 +116,14 @@ def cut_note(result: Result) -> str:
     return f"cut after epoch {' or '.join(map(str, epochs))} of {planned:g}"
 
 
+def notes(result: Result) -> str:
+    """Return what must be known about a result's figures, '' if nothing."""
+    return ", ".join(note for note in (cut_note(result), "" if is_current(result) else "earlier settings") if note)
+
+
 def name_cell(result: Result) -> str:
-    """Return a recipe's name with what must be known about its figures."""
-    notes = [note for note in (cut_note(result), "" if is_current(result) else "earlier settings") if note]
-    return f"`{result['recipe']}`" + (f" ({', '.join(notes)})" if notes else "")
+    """Return a recipe's name with its notes."""
+    return f"`{result['recipe']}`" + (f" ({notes(result)})" if notes(result) else "")
 
 
 def percent(figures: dict[str, Any] | None) -> str:
@@ -140,7 +150,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def headline_table(results: list[Result]) -> str:
-    """Return one row per result of a recipe as it is today, for the README."""
+    """Return one row per result worth showing, for the README."""
     header = ["recipe", "test accuracy", "with test-time views", "train clock", "of it evaluation"]
     rows = [
         [
@@ -153,8 +163,7 @@ def headline_table(results: list[Result]) -> str:
             str(len(result["runs"])),
             made_on(result),
         ]
-        for result in results
-        if is_current(result)
+        for result in worth_showing(results)
     ]
     return table([*header, "compute", "n", "machine"], rows)
 

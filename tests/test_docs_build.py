@@ -156,7 +156,17 @@ def test_a_recipe_that_has_changed_since_meets_nothing_and_says_so(docs):
     assert row_of(docs.table.targets_tables([old], []), "fast90")[2] == "unmeasured (≤ 40 s)"
     assert "`fast90` (earlier settings)" in docs.table.measured_table([old])
     assert "settings have changed since" in docs.table.runs_section(old)
-    assert "fast90" not in docs.table.headline_table([old])
+
+
+def test_an_older_measurement_is_shown_until_there_is_a_newer_one(docs):
+    old = result(clock=126.0, settings={"train.epochs": 99.0}, where=EPYC)
+    assert row_of(docs.table.headline_table([old]), "fast90")[0] == "`fast90` (earlier settings)"
+    assert docs.plot.points([old])["recipes"][0]["note"] == "earlier settings"
+    for text in (docs.table.headline_table([old, result()]), str(docs.plot.points([old, result()]))):
+        assert "earlier" not in text
+        assert "EPYC" not in text
+    # the page of all results keeps both
+    assert docs.table.measured_table([old, result()]).count("`fast90`") == 2
 
 
 def test_one_recipe_on_two_machines_gives_two_rows(docs):
