@@ -119,3 +119,16 @@ def test_making_a_batch_is_timed_apart(modules, arm, monkeypatch):
     seconds = modules.arms.augmentation_seconds(arm)
     assert made == [0, *range(16)]
     assert 0 < seconds < 0.1
+
+
+def test_warming_up_takes_an_epoch_and_reads_no_test_image(modules, arm, monkeypatch):
+    judged = []
+    real = modules.arms.judge
+    monkeypatch.setattr(modules.arms, "judge", lambda *args: judged.append(args[2]) or real(*args))
+    modules.arms.warm_up(arm)
+    run = Run.open("bench-tiny-warm-up")
+    assert run.read_json("result.json")["epochs"] == 1
+    assert run.test_reads() == []
+    # as many images as test has, taken from the training images
+    assert len(judged[0]) == len(arm.splits.test)
+    assert judged[0].images_NCHW.equal(arm.splits.train.images_NCHW[: len(judged[0])])
