@@ -9,7 +9,8 @@ CifarlabError                1  anything below
 ├── MissingExtraError        3  an optional library is not installed
 ├── RunError                 1  a run folder is missing, unfinished, locked or damaged
 ├── TrainingError            1  training cannot go on
-│   └── NonFiniteLossError   1  the loss became NaN or infinite
+│   ├── NonFiniteLossError   1  the loss became NaN or infinite
+│   └── PeerError            1  another rank of a run on several processes failed
 ├── GateError                4  a required figure was not reached
 └── StoppedError           130  a signal ended the work after its state was saved (SIGTERM: 143)
 """
@@ -66,6 +67,10 @@ class TrainingError(CifarlabError):
 
 class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite."""
+
+
+class PeerError(TrainingError):
+    """Another rank failed, so this one cannot go on; the cause stands in that rank's own message."""
 
 
 class GateError(CifarlabError):
