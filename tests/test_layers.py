@@ -12,7 +12,7 @@ import cifarlab
 ROOT = Path(cifarlab.__file__).parent
 # Each line may import lines above it. Rooms of one line do not import each other, but for the pairs in ALLOWED.
 LAYERS = [
-    {"errors", "console", "metrics", "stats", "device", "seeding", "environment", "machine"},
+    {"errors", "console", "metrics", "stats", "device", "seeding", "environment", "machine", "ranks"},
     {"config", "decision", "diagnosis", "plots", "hazards"},
     {"config_yaml", "recipes", "data", "models"},
     {"run", "arithmetic"},
@@ -29,6 +29,7 @@ ALLOWED = {
     ("metrics", "errors"),
     ("stats", "errors"),
     ("console", "errors"),
+    ("ranks", "errors"),
     ("environment", "machine"),
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 import cifarlab
-from cifarlab import console
+from cifarlab import console, ranks
 from cifarlab.cli_arguments import (
     DEFAULT_RECIPE,
     DoctorArguments,
@@ -38,6 +38,7 @@ from cifarlab.recipes import RECIPES, load_recipe
 if TYPE_CHECKING:
     from cifarlab.commands.doctor import Checkup
     from cifarlab.commands.evaluate import Evaluation
+    from cifarlab.run import Run
     from cifarlab.training.loop import Hooks
 
 
@@ -95,20 +96,34 @@ def run_train(argv: Sequence[str]) -> None:
     from cifarlab.config import ignored_sections
     from cifarlab.environment import process_start
     from cifarlab.run import Run
+    from cifarlab.training.distributed import joined
 
     if arguments.recipe != base.recipe:
         raise UsageError(f"name the recipe first: cifarlab train {arguments.recipe} …")
     config = Config(**{field.name: getattr(arguments, field.name) for field in fields(Config)})
-    with console.TrainingDisplay() as display, _stoppable(display.on_step, display.on_epoch) as hooks:
-        if arguments.resume:
-            run = resume(Run.open(arguments.resume), hooks=hooks, notify=display.notify, started=process_start())
+    with (
+        console.TrainingDisplay() as display,
+        _stoppable(display.on_step, display.on_epoch) as hooks,
+        joined() as world,
+    ):
+        common: dict[str, Any] = {"hooks": hooks, "notify": display.notify, "started": process_start(), "world": world}
+        with world.in_turn():
+            resumed = Run.open(arguments.resume) if arguments.resume else None
+            if resumed is None:
+                _fetch_first(config.data)
+        if resumed is not None:
+            run = resume(resumed, **common)
         else:
-            _fetch_first(config.data)
-            for section in ignored_sections(config, base):
+            for section in ignored_sections(config, base) if world.is_main else []:
                 display.notify(f"note: --{section} settings have no effect with --model.name {config.model.name}")
-            run = train(config, name=arguments.name, hooks=hooks, notify=display.notify, started=process_start())
+            run = train(config, name=arguments.name, **common)
+    if world.is_main:
+        _print_result(run, arguments.json)
+
+
+def _print_result(run: Run, as_json: bool) -> None:
     result = run.read_json("result.json")
-    if arguments.json:
+    if as_json:
         console.print_json({"run": str(run.path), **result})
         return
     if "val/accuracy" in result:
@@ -328,6 +343,8 @@ def _dispatch(argv: Sequence[str]) -> None:
         close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"commands are {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {argv[0]!r}; {hint}")
+    elif argv[0] != "train" and ranks.several():
+        raise UsageError(f"torchrun is for train; start cifarlab {argv[0]} without it")
     else:
         COMMANDS[argv[0]][0](argv[1:])
 
@@ -337,7 +354,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        _dispatch([word for word in words if word != "--debug"])
+        with ranks.one_voice():
+            _dispatch([word for word in words if word != "--debug"])
     except SystemExit as stop:  # tyro, after help or a usage error
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
@@ -349,7 +367,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        console.print_error(_one_line(error))
+        if message := ranks.attribute(error, _one_line(error)):
+            console.print_error(message)
         return error.exit_code if isinstance(error, CifarlabError) else 1
     return 0
 

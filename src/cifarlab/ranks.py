@@ -53,17 +53,22 @@ def read_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
         ranks = Ranks(int(environment["RANK"]), size, int(environment["LOCAL_RANK"]), local_size)
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"LOCAL_RANK is set, but the rest of torchrun's variables is not ({error}); start with torchrun, or unset it"
+            f"LOCAL_RANK is set, but not the rest of torchrun's variables ({error}); start with torchrun, or unset it"
         ) from error
     if not (0 <= ranks.rank < size and 0 <= ranks.local_rank < local_size <= size):
         raise UsageError(f"torchrun's variables contradict each other: {ranks}")
     return ranks
 
 
+def several() -> bool:
+    """Return whether torchrun started more than one process."""
+    return "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE") != "1"
+
+
 @contextlib.contextmanager
 def one_voice() -> Iterator[None]:
     """Silence what this process prints, unless it is the first of its machine; errors are raised to the caller."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if not several() or os.environ["LOCAL_RANK"] == "0":
         yield
         return
     with (
@@ -76,7 +81,7 @@ def one_voice() -> Iterator[None]:
 
 def attribute(error: Exception, message: str) -> str:
     """Return the message of an error with the rank it happened on; '' where another rank says the same."""
-    if "LOCAL_RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+    if not several():
         return message
     if os.environ["LOCAL_RANK"] != "0" and isinstance(error, _SAME_EVERYWHERE):
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from torch.nn import functional as F
 
 from cifarlab.config import Config, DataConfig
 from cifarlab.data import ImageSet, Splits, load_splits
+from cifarlab.data.loader import make_plan
 from cifarlab.device import choose_device, choose_precision
 from cifarlab.diagnosis import diagnose
 from cifarlab.environment import describe_environment, peak_memory
 from cifarlab.errors import RunError
-from cifarlab.inference import model_metadata, predict_logits
+from cifarlab.inference import model_metadata
 from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
 from cifarlab.models.compute import training_pflop
@@ -25,6 +27,7 @@ from cifarlab.plots.curves import plot_curves
 from cifarlab.plots.style import save_figure
 from cifarlab.run import FORMAT_VERSION, Predictions, Run
 from cifarlab.training.checkpoint import TrainState, unpack_state
+from cifarlab.training.distributed import World, joined, shared_logits
 from cifarlab.training.loop import Hooks, StepReport, build_state, fit, judged_model
 
 
@@ -36,6 +39,7 @@ def train(
     hooks: Hooks | None = None,
     notify: Callable[[str], None] = lambda line: None,
     started: float | None = None,
+    world: World | None = None,
 ) -> Run:
     """Train a new run.
 
@@ -46,26 +50,30 @@ def train(
         hooks: Progress and stop request.
         notify: Takes one-line notices.
         started: When the work began, on the clock of time.monotonic(); now if None.
+        world: The processes that train together, where the caller has joined them; those torchrun started if None.
+            Each of them makes this call; hooks and notices are rank 0's, but for the stop request.
 
     Raises:
         DataError: If the images are missing or damaged.
-        TrainingError: If the loss becomes NaN or infinite.
+        UsageError: If this machine cannot do what the configuration asks for.
+        TrainingError: If the loss becomes NaN or infinite, or another rank failed.
         StoppedError: If a stop was requested; the run can be resumed.
     """
     started = time.monotonic() if started is None else started
     config = replace(config, data=_with_absolute_paths(config.data))
-    splits = load_splits(config.data) if splits is None else splits
-    device = choose_device(config.train.device)
-    precision, notice = choose_precision(config.train.precision, device)
-    if notice:
-        notify(notice)
-    with torch.random.fork_rng():
-        state = build_state(config, splits.train, device, precision)
-        if config.model.init:
-            _start_from(state, Run.open(config.model.init), notify)
-        run = Run.create(config, name=name)
-        run.write_json("environment.json", {**describe_environment(), **_describe_data(splits)})
-        return _finish(config, state, splits, device, run, hooks or Hooks(), started)
+    with joined(world) as ranks:
+        hooks, notify = _main_voice(ranks, hooks, notify)
+        with ranks.in_turn():
+            splits = load_splits(config.data) if splits is None else splits
+        described = _describe_data(splits, ranks)
+        device = _own_device(config, splits, ranks)
+        precision = ranks.from_main(lambda: _decide_precision(config, device, notify))
+        with _random_numbers_aside(device):
+            state = build_state(config, splits.train, device, precision)
+            if config.model.init:
+                _start_from(state, Run.open(config.model.init), notify)
+            run = Run(Path(ranks.from_main(lambda: str(_create(config, name, described, ranks).path))))
+            return _finish(config, state, splits, device, run, hooks, started, ranks)
 
 
 def resume(
@@ -74,6 +82,7 @@ def resume(
     hooks: Hooks | None = None,
     notify: Callable[[str], None] = lambda line: None,
     started: float | None = None,
+    world: World | None = None,
 ) -> Run:
     """Continue a stopped run to the same bytes as if it had never been stopped.
 
@@ -82,26 +91,62 @@ def resume(
         DataError, TrainingError, StoppedError: As for :func:`train`.
     """
     started = time.monotonic() if started is None else started
-    if run.finished:
-        raise RunError(f"{run.path} is finished; there is nothing to resume")
-    config = run.config
-    splits = load_splits(config.data)
-    recorded = run.read_json("environment.json")
-    if recorded.get("data_sha256") != _describe_data(splits)["data_sha256"]:
-        raise RunError(f"the images of {run.path} have changed since it began; restore them or train anew")
-    device = choose_device(config.train.device)
-    packed = run.load_checkpoint()
-    with torch.random.fork_rng():
-        if packed is None:
-            notify(f"{run.path} has no checkpoint yet; starting from the beginning")
-            precision, _ = choose_precision(config.train.precision, device)
-            state = build_state(config, splits.train, device, precision)
-            if config.model.init:
-                _start_from(state, Run.open(config.model.init), notify)
-        else:
-            state = build_state(config, splits.train, device, packed[1]["progress"]["precision"])
-            unpack_state(state, *packed)
-        return _finish(config, state, splits, device, run, hooks or Hooks(), started)
+    with joined(world) as ranks:
+        hooks, notify = _main_voice(ranks, hooks, notify)
+        with ranks.in_turn():
+            if run.finished:
+                raise RunError(f"{run.path} is finished; there is nothing to resume")
+            config, packed = run.config, run.load_checkpoint()
+            splits = load_splits(config.data)
+            recorded = run.read_json("environment.json")
+        if recorded.get("data_sha256") != _describe_data(splits, ranks)["data_sha256"]:
+            raise RunError(f"the images of {run.path} have changed since it began; restore them or train anew")
+        device = _own_device(config, splits, ranks)
+        with _random_numbers_aside(device):
+            if packed is None:
+                notify(f"{run.path} has no checkpoint yet; starting from the beginning")
+                precision = ranks.from_main(lambda: _decide_precision(config, device, lambda line: None))
+                state = build_state(config, splits.train, device, precision)
+                if config.model.init:
+                    _start_from(state, Run.open(config.model.init), notify)
+            else:
+                state = build_state(config, splits.train, device, packed[1]["progress"]["precision"])
+                unpack_state(state, *packed)
+            return _finish(config, state, splits, device, run, hooks, started, ranks)
+
+
+def _main_voice(
+    ranks: World, hooks: Hooks | None, notify: Callable[[str], None]
+) -> tuple[Hooks, Callable[[str], None]]:
+    """Return hooks and notices as they are on rank 0, and silent ones on the others, which may ask to stop too."""
+    hooks = hooks or Hooks()
+    if ranks.is_main:
+        return hooks, notify
+    return Hooks(stop_signal=hooks.stop_signal), lambda line: None
+
+
+def _own_device(config: Config, splits: Splits, ranks: World) -> torch.device:
+    """Return this rank's device; refuse, before anything is written, a batch the ranks cannot share."""
+    ranks.rows(make_plan(config, len(splits.train)).batch_size)
+    return ranks.device(choose_device(config.train.device))
+
+
+def _decide_precision(config: Config, device: torch.device, notify: Callable[[str], None]) -> str:
+    precision, notice = choose_precision(config.train.precision, device)
+    if notice:
+        notify(notice)
+    return precision
+
+
+def _random_numbers_aside(device: torch.device) -> AbstractContextManager[None]:
+    """Give the caller's random numbers back afterwards; other GPUs than this run's are not touched."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def _create(config: Config, name: str, described: dict[str, Any], ranks: World) -> Run:
+    run = Run.create(config, name=name)
+    run.write_json("environment.json", {**describe_environment(), "world_size": ranks.size, **described})
+    return run
 
 
 def _with_absolute_paths(data: DataConfig) -> DataConfig:
@@ -113,8 +158,9 @@ def _with_absolute_paths(data: DataConfig) -> DataConfig:
     return replace(data, folder=absolute(data.folder), csv=absolute(data.csv))
 
 
-def _describe_data(splits: Splits) -> dict[str, Any]:
-    return {
+def _describe_data(splits: Splits, ranks: World) -> dict[str, Any]:
+    """Describe the images by hashes and counts, after seeing to it that all ranks have the same."""
+    described = {
         "data_origin": splits.origin,
         "split_sha256": splits.sha256,
         "data_sha256": splits.train.sha256(),
@@ -122,6 +168,8 @@ def _describe_data(splits: Splits) -> dict[str, Any]:
         "num_val": len(splits.val) if splits.val else 0,
         "num_test": len(splits.test) if splits.test else 0,
     }
+    ranks.require_same(f"{described['data_sha256']} {splits.sha256}", "images")
+    return described
 
 
 def _start_from(state: TrainState, source: Run, notify: Callable[[str], None]) -> None:
@@ -146,32 +194,44 @@ def _finish(
     run: Run,
     hooks: Hooks,
     started: float,
+    ranks: World,
 ) -> Run:
-    """Train to the end and write what a finished run holds; result.json comes last."""
+    """Train to the end and write what a finished run holds."""
     hooks, first_step = _noting_first_step(hooks, started)
-    fit(config, state, splits, device, run, hooks)
+    fit(config, state, splits, device, run, hooks, ranks)
     model = judged_model(state)
     if config.train.keep == "best" and state.best_weights:
         model.load_state_dict(state.best_weights)
-    run.save_model(model.state_dict(), model_metadata(config, splits.train.class_names))
-    result: dict[str, Any] = {
-        "format": FORMAT_VERSION,
-        "recipe": config.recipe,
-        **_summary(config, state, len(splits.train)),
-    }
-    if splits.val is not None:
-        result |= _judge_on_val(config, model, splits.val, device, state, run)
-    records = state.progress.records
-    diagnosis = diagnose(records, len(splits.val) if splits.val else 0)
+    val = None if splits.val is None else _predict_val(config, model, splits.val, device, state, ranks)
+    if ranks.is_main:
+        run.save_model(model.state_dict(), model_metadata(config, splits.train.class_names))
+        result = {
+            "format": FORMAT_VERSION,
+            "recipe": config.recipe,
+            **_summary(config, state, len(splits.train)),
+            "device": device.type,
+            "world_size": ranks.size,
+            **first_step,
+        }
+        _write_result(run, result, state.progress.records, val, started)
+    ranks.agree(0)  # the run is finished for all ranks or for none
+    return run
+
+
+def _write_result(
+    run: Run, result: dict[str, Any], records: list[dict[str, Any]], val: Predictions | None, started: float
+) -> None:
+    """Judge the run and write what it led to; result.json comes last."""
+    if val is not None:
+        run.save_predictions("val", val)
+        result |= _judge_on_val(val)
+    diagnosis = diagnose(records, 0 if val is None else len(val.labels_N))
     result["diagnosis"] = {"verdict": diagnosis.verdict, "sentence": diagnosis.sentence}
-    result["device"] = device.type
     save_figure(plot_curves(records), run.path / "plots" / "curves")
-    result |= first_step
     if (peak := peak_memory()) is not None:
         result["peak_memory_bytes"] = peak
     result["wall_clock_seconds"] = time.monotonic() - started
     run.write_json("result.json", result)
-    return run
 
 
 def _noting_first_step(hooks: Hooks, started: float) -> tuple[Hooks, dict[str, float]]:
@@ -208,23 +268,28 @@ def _compute_pflop(config: Config, state: TrainState, num_images: int) -> float:
     return training_pflop(state.model, config.train, config.data.image_size, images_seen)
 
 
-def _judge_on_val(
-    config: Config, model: ImageClassifier, val: ImageSet, device: torch.device, state: TrainState, run: Run
-) -> dict[str, float]:
-    logits_NK, logits_tta_NK = predict_logits(
+def _predict_val(
+    config: Config, model: ImageClassifier, val: ImageSet, device: torch.device, state: TrainState, ranks: World
+) -> Predictions:
+    logits_NK, logits_tta_NK = shared_logits(
+        ranks,
         model,
         val.images_NCHW,
+        val.num_classes,
         views=config.evaluate.views,
         views_margin=config.evaluate.views_margin,
         batch_size=config.evaluate.batch_size,
         precision=state.progress.precision,
         device=device,
     )
-    run.save_predictions("val", Predictions(logits_NK, val.labels_N, logits_tta_NK))
+    return Predictions(logits_NK, val.labels_N, logits_tta_NK)
+
+
+def _judge_on_val(val: Predictions) -> dict[str, float]:
     figures = {
-        "val/loss": F.cross_entropy(logits_NK, val.labels_N).item(),
-        "val/accuracy": accuracy(logits_NK, val.labels_N),
+        "val/loss": F.cross_entropy(val.logits_NK, val.labels_N).item(),
+        "val/accuracy": accuracy(val.logits_NK, val.labels_N),
     }
-    if logits_tta_NK is not None:
-        figures["val/accuracy_tta"] = accuracy(logits_tta_NK, val.labels_N)
+    if val.logits_tta_NK is not None:
+        figures["val/accuracy_tta"] = accuracy(val.logits_tta_NK, val.labels_N)
     return figures

@@ -8,6 +8,7 @@ Shape suffixes: N images, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -116,6 +117,19 @@ def cutmix_batch(
     return images, torch.lerp(targets_NK[partner_N], targets_NK, kept)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which rows of a batch of how many images."""
+
+    rows: slice
+    batch_size: int
+
+
+def looks_at_whole_batch(config: AugmentConfig) -> bool:
+    """Return whether what becomes of an image depends on the others: on partners, or on the batch's mean colour."""
+    return bool(config.cutout or config.mixup or config.cutmix)
+
+
 def augment_batch(
     images_NCHW: torch.Tensor,
     labels_N: torch.Tensor,
@@ -123,8 +137,9 @@ def augment_batch(
     config: AugmentConfig,
     num_classes: int,
     generator: torch.Generator,
+    part: Part | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment one training batch.
+    """Augment one training batch, or a part of one to what it would be in the whole.
 
     Args:
         images_NCHW: uint8, on the device of the run.
@@ -133,23 +148,24 @@ def augment_batch(
         config: What to do.
         num_classes: K.
         generator: CPU generator; all numbers are drawn from it, in a fixed order.
+        part: Where the images lie in a larger batch, if they do; not for what :func:`looks_at_whole_batch`.
 
     Returns:
         Images, float32 in [0, 1], and targets: labels (int64, N), or where images are mixed probabilities (float32,
         N x K).
     """
-    device, num = images_NCHW.device, len(images_NCHW)
+    device, part = images_NCHW.device, part or Part(slice(None), len(images_NCHW))
 
     def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(num, *shape, generator=generator).to(device)
+        return torch.rand(part.batch_size, *shape, generator=generator)[part.rows].to(device)
 
     if config.flip == "random":
         flip_N = uniform() < 0.5
     if flip_N is not None:
         images_NCHW = flip_batch(images_NCHW, flip_N)
     if config.translate:
-        shift = torch.randint(-config.translate, config.translate + 1, (num, 2), generator=generator).to(device)
-        images_NCHW = translate_batch(images_NCHW, shift, config.translate)
+        shift = torch.randint(-config.translate, config.translate + 1, (part.batch_size, 2), generator=generator)
+        images_NCHW = translate_batch(images_NCHW, shift[part.rows].to(device), config.translate)
     images = images_NCHW.float() / 255
     if config.crop_scale < 1 or config.rotate:
         angle = (2 * uniform() - 1) * math.radians(config.rotate)

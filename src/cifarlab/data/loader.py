@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from cifarlab.config import Config
-from cifarlab.data.augment import augment_batch
+from cifarlab.data.augment import Part, augment_batch, looks_at_whole_batch
 from cifarlab.data.imageset import ImageSet
 from cifarlab.seeding import derive_generator
 
@@ -45,10 +45,12 @@ class BatchLoader:
         train: The images; they are moved to the device once.
         config: Order, augmentation and memory format.
         device: Where batches are made.
+        rows: Which rows of every batch to make, where other processes make the others; all if None.
     """
 
-    def __init__(self, train: ImageSet, config: Config, device: torch.device) -> None:
+    def __init__(self, train: ImageSet, config: Config, device: torch.device, rows: slice | None = None) -> None:
         self.plan = make_plan(config, len(train))
+        self._rows = slice(0, self.plan.batch_size) if rows is None else rows
         self._images_NCHW, self._labels_N = train.images_NCHW.to(device), train.labels_N.to(device)
         self._num_classes = train.num_classes
         self._config, self._device = config, device
@@ -64,7 +66,7 @@ class BatchLoader:
         self._flip_N = (coin_N ^ bool(epoch % 2)).to(self._device)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the batch of a step.
+        """Return the batch of a step, or this loader's rows of it: the same as if the whole were made and cut.
 
         Returns:
             Images (float32 in [0, 1], N x 3 x H x W), targets (labels, or N x K probabilities where images are mixed),
@@ -75,12 +77,17 @@ class BatchLoader:
             self._start_epoch(epoch)
         size, augment = self.plan.batch_size, self._config.augment
         index_N = self._order_N[position * size : (position + 1) * size]
+        cut_after = looks_at_whole_batch(augment)
+        part = None if cut_after else Part(self._rows, size)
+        index_N = index_N if cut_after else index_N[self._rows]
         labels_N = self._labels_N[index_N]
         flip_N = self._flip_N[index_N] if augment.flip == "alternating" else None
         generator = derive_generator(self._config.train.seed, "augment", step)
         images_NCHW, targets = augment_batch(
-            self._images_NCHW[index_N], labels_N, flip_N, augment, self._num_classes, generator
+            self._images_NCHW[index_N], labels_N, flip_N, augment, self._num_classes, generator, part
         )
+        if cut_after:
+            images_NCHW, targets, labels_N = images_NCHW[self._rows], targets[self._rows], labels_N[self._rows]
         if self._config.train.channels_last:
             images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         return images_NCHW, targets, labels_N

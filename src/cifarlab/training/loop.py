@@ -11,20 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
-from cifarlab.data.loader import BatchLoader
+from cifarlab.data.loader import BatchLoader, make_plan
 from cifarlab.device import autocast, keep_freed_memory
 from cifarlab.errors import NonFiniteLossError, StoppedError
-from cifarlab.inference import predict_logits
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
 from cifarlab.models.speednet import Speednet
 from cifarlab.run import Run
 from cifarlab.seeding import derive_seed
+from cifarlab.training.batch_norm import global_batch_norm
 from cifarlab.training.checkpoint import Progress, TrainState, pack_state
+from cifarlab.training.distributed import ALONE, Replica, World, shared_logits
 from cifarlab.training.optim import build_optimizers, set_learning_rate
 from cifarlab.training.schedule import schedule_factor
 
@@ -68,6 +70,7 @@ class Fit:
     hooks: Hooks
     class_weights_K: torch.Tensor | None
     forward: Callable[[torch.Tensor], torch.Tensor]
+    world: World = ALONE
     unread: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     """Loss and number of correct images of the steps not yet read back from the device."""
 
@@ -110,8 +113,18 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
     )
 
 
-def fit(config: Config, state: TrainState, splits: Splits, device: torch.device, run: Run, hooks: Hooks) -> None:
+def fit(
+    config: Config,
+    state: TrainState,
+    splits: Splits,
+    device: torch.device,
+    run: Run,
+    hooks: Hooks,
+    world: World = ALONE,
+) -> None:
     """Train from where ``state`` stands to the end; metrics and checkpoints go to the run folder.
+
+    Every rank of ``world`` calls this with equal arguments; rank 0 writes.
 
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint is kept.
@@ -122,24 +135,27 @@ def fit(config: Config, state: TrainState, splits: Splits, device: torch.device,
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
+    model: nn.Module = torch.compile(state.model) if config.train.compile else state.model  # type: ignore[assignment]
     fitting = Fit(
         config=config,
         state=state,
-        loader=BatchLoader(splits.train, config, device),
+        loader=BatchLoader(splits.train, config, device, world.rows(make_plan(config, len(splits.train)).batch_size)),
         val=splits.val,
         device=device,
         run=run,
         hooks=hooks,
         class_weights_K=weights_K,
-        forward=torch.compile(state.model) if config.train.compile else state.model,
+        forward=Replica(state.model, model) if world.size > 1 else model,
+        world=world,
     )
-    if config.train.compile:
-        _compile(fitting)
-    while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
-        _train_epoch(fitting)
-        _close_epoch(fitting)
-        if state.progress.step < fitting.loader.plan.num_steps and hooks.stop_signal():
-            _stop(fitting)
+    with global_batch_norm(state.model, enabled=world.size > 1):
+        if config.train.compile:
+            _compile(fitting)
+        while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
+            _train_epoch(fitting)
+            _close_epoch(fitting)
+            if state.progress.step < fitting.loader.plan.num_steps and (number := world.agree(hooks.stop_signal())):
+                _stop(fitting, number)
     judged_model(state).preprocess.image_size = config.data.image_size
 
 
@@ -177,20 +193,23 @@ def _train_epoch(fitting: Fit) -> None:
             _read_losses(fitting)
             progress.epoch_seconds = before + time.perf_counter() - start
             fitting.hooks.on_step(_report(fitting))
-        if progress.step < end and fitting.hooks.stop_signal():
+        # several ranks have to agree on a stop; they do where they wait for their losses anyway
+        may_stop = progress.step < end and (fitting.world.size == 1 or not fitting.unread)
+        if may_stop and (number := fitting.world.agree(fitting.hooks.stop_signal())):
             _read_losses(fitting)
             progress.epoch_seconds = before + time.perf_counter() - start
-            _stop(fitting)
+            _stop(fitting, number)
 
 
-def _stop(fitting: Fit) -> None:
-    """Save the state and end."""
+def _stop(fitting: Fit, number: int) -> None:
+    """Save the state and end, as all ranks agreed to because of the signal of that number."""
     progress, plan = fitting.state.progress, fitting.loader.plan
     _save_checkpoint(fitting)
+    fitting.world.agree(0)  # no rank ends, and has torchrun end the others, before the state is on disk
     raise StoppedError(
         f"stopped at step {progress.step} of {plan.num_steps}; "
         f"continue with: cifarlab train --resume {fitting.run.path}",
-        fitting.hooks.stop_signal(),
+        number,
     )
 
 
@@ -205,7 +224,8 @@ def _step(fitting: Fit) -> None:
     config, state, step = fitting.config, fitting.state, fitting.state.progress.step
     model = state.model
     assert isinstance(model, ImageClassifier)
-    torch.manual_seed(derive_seed(config.train.seed, "dropout", step))
+    place = (fitting.world.rank,) if fitting.world.size > 1 else ()  # every rank drops out of its images on its own
+    torch.manual_seed(derive_seed(config.train.seed, "dropout", step, *place))
     set_learning_rate(state.optimizers, _learning_rate_factor(fitting))
     model.preprocess.image_size = _image_size(config, step / fitting.loader.plan.num_steps)
     if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:
@@ -217,9 +237,11 @@ def _step(fitting: Fit) -> None:
     loss = F.cross_entropy(
         logits_NK, targets, weight=fitting.class_weights_K, label_smoothing=config.train.label_smoothing
     )
-    fitting.unread.append((loss.detach(), (logits_NK.detach().argmax(1) == labels_N).sum()))
+    if fitting.class_weights_K is not None and targets.ndim == 1:
+        loss = loss * fitting.world.weight(fitting.class_weights_K[targets].sum())
+    fitting.unread.append(fitting.world.totals(loss.detach(), (logits_NK.detach().argmax(1) == labels_N).sum()))
     if fitting.device.type == "cpu":
-        _check_finite(fitting, [loss.item()], step)  # before the weights are touched
+        _check_finite(fitting, [fitting.unread[-1][0].item()], step)  # before the weights are touched
     _update_weights(fitting, loss)
 
 
@@ -304,15 +326,18 @@ def _close_epoch(fitting: Fit) -> None:
         model = judged_model(fitting.state)
         # at the resolution it is being trained at: batch statistics of another one would say nothing of its progress
         model.preprocess.image_size = _image_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
-        logits_NK, _ = predict_logits(
+        logits_NK, _ = shared_logits(
+            fitting.world,
             model,
             fitting.val.images_NCHW,
+            fitting.val.num_classes,
             batch_size=config.evaluate.batch_size,
             precision=progress.precision,
             device=fitting.device,
         )
-        record["val/loss"] = F.cross_entropy(logits_NK, fitting.val.labels_N).item()
-        record["val/accuracy"] = (logits_NK.argmax(1) == fitting.val.labels_N).double().mean().item()
+        loss = F.cross_entropy(logits_NK, fitting.val.labels_N).item()
+        accuracy = (logits_NK.argmax(1) == fitting.val.labels_N).double().mean().item()
+        record["val/loss"], record["val/accuracy"] = fitting.world.from_main_figures([loss, accuracy])
         _check_finite(fitting, [record["val/loss"]], progress.step)
         _follow_validation(fitting, record)
     record["lr"] = fitting.state.optimizers[0].param_groups[0]["lr"]
@@ -321,7 +346,8 @@ def _close_epoch(fitting: Fit) -> None:
     progress.records.append(record)
     progress.clock_seconds += progress.epoch_seconds
     progress.loss_sum, progress.correct, progress.epoch_seconds = 0.0, 0, 0.0
-    fitting.run.write_metrics(progress.records)
+    if fitting.world.is_main:
+        fitting.run.write_metrics(progress.records)
     every = config.train.checkpoint_epochs
     if every and (len(progress.records) % every == 0 or progress.step == fitting.loader.plan.num_steps):
         _save_checkpoint(fitting)
@@ -348,5 +374,7 @@ def _follow_validation(fitting: Fit, record: dict[str, float]) -> None:
 
 
 def _save_checkpoint(fitting: Fit) -> None:
+    if not fitting.world.is_main:
+        return
     tensors, values = pack_state(fitting.state)
     fitting.run.save_checkpoint(fitting.state.progress.step, tensors, values)
