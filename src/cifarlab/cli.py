@@ -104,7 +104,7 @@ def run_train(argv: Sequence[str]) -> None:
     with (
         console.TrainingDisplay() as display,
         _stoppable(display.on_step, display.on_epoch) as hooks,
-        joined() as world,
+        joined(stop_signal=hooks.stop_signal) as world,
     ):
         common: dict[str, Any] = {"hooks": hooks, "notify": display.notify, "started": process_start(), "world": world}
         with world.in_turn():

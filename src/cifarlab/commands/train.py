@@ -61,7 +61,8 @@ def train(
     """
     started = time.monotonic() if started is None else started
     config = replace(config, data=_with_absolute_paths(config.data))
-    with joined(world) as ranks:
+    hooks = hooks or Hooks()
+    with joined(world, hooks.stop_signal) as ranks:
         hooks, notify = _main_voice(ranks, hooks, notify)
         with ranks.in_turn():
             splits = load_splits(config.data) if splits is None else splits
@@ -91,7 +92,8 @@ def resume(
         DataError, TrainingError, StoppedError: As for :func:`train`.
     """
     started = time.monotonic() if started is None else started
-    with joined(world) as ranks:
+    hooks = hooks or Hooks()
+    with joined(world, hooks.stop_signal) as ranks:
         hooks, notify = _main_voice(ranks, hooks, notify)
         with ranks.in_turn():
             if run.finished:
@@ -115,11 +117,8 @@ def resume(
             return _finish(config, state, splits, device, run, hooks, started, ranks)
 
 
-def _main_voice(
-    ranks: World, hooks: Hooks | None, notify: Callable[[str], None]
-) -> tuple[Hooks, Callable[[str], None]]:
+def _main_voice(ranks: World, hooks: Hooks, notify: Callable[[str], None]) -> tuple[Hooks, Callable[[str], None]]:
     """Return hooks and notices as they are on rank 0, and silent ones on the others, which may ask to stop too."""
-    hooks = hooks or Hooks()
     if ranks.is_main:
         return hooks, notify
     return Hooks(stop_signal=hooks.stop_signal), lambda line: None

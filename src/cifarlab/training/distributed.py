@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cifarlab.errors import DataError, PeerError, UsageError
+from cifarlab.errors import DataError, NonFiniteLossError, PeerError, StoppedError, UsageError
 from cifarlab.inference import predict_logits
 from cifarlab.ranks import Ranks, read_ranks
 
@@ -147,8 +147,12 @@ class World(Ranks):
 
         Raises:
             DataError: On the ranks where it differs.
+            PeerError: On the others, if there are such ranks.
         """
-        if self.from_main(lambda: text) != text:
+        differs = self.from_main(lambda: text) != text
+        if self.agree(int(differs)):
+            if not differs:
+                raise PeerError("another rank failed; its own message says why")
             raise DataError(f"this rank's {what} differ from those of rank 0; bring the same to every machine")
 
     @contextlib.contextmanager
@@ -180,11 +184,12 @@ ALONE = World()
 
 
 @contextlib.contextmanager
-def joined(world: World | None = None) -> Iterator[World]:
+def joined(world: World | None = None, stop_signal: Callable[[], int] = lambda: 0) -> Iterator[World]:
     """Connect the processes torchrun started, for as long as the context lasts; nothing where this one is alone.
 
     Args:
         world: What to give back instead, where the caller has joined already.
+        stop_signal: Number of the signal that has asked this process to stop; 0 for none.
 
     Raises:
         UsageError: If torchrun's variables are incomplete.
@@ -206,15 +211,21 @@ def joined(world: World | None = None) -> Iterator[World]:
     )
     control = dist.new_group(backend="gloo", timeout=_WAIT_TIMEOUT)
     known = {field.name: getattr(ranks, field.name) for field in fields(Ranks)}
+    all_ended_alike = False
     try:
         yield World(**known, control=control)
+        all_ended_alike = True
+    except (UsageError, NonFiniteLossError, StoppedError):
+        all_ended_alike = True
+        raise
     except (RuntimeError, dist.DistError) as error:
         if not _is_broken_connection(error):
             raise
-        _wait_to_be_ended()
+        _wait_to_be_ended(stop_signal)
         raise PeerError("the connection to another rank broke; torchrun names the rank that failed first") from error
     finally:
-        dist.destroy_process_group()
+        if all_ended_alike or not gpu:  # on GPUs it may wait for work that the others never do
+            dist.destroy_process_group()
 
 
 def _is_broken_connection(error: Exception) -> bool:
@@ -222,14 +233,14 @@ def _is_broken_connection(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def _wait_to_be_ended() -> None:
+def _wait_to_be_ended(stop_signal: Callable[[], int]) -> None:
     """Wait for torchrun to see the rank that failed first and to end this one, lest it blames this one."""
     if threading.current_thread() is not threading.main_thread():
         return
     asked: list[int] = []
     previous = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     deadline = time.monotonic() + _SECONDS_TO_BE_ENDED
-    while not asked and time.monotonic() < deadline:
+    while not asked and not stop_signal() and time.monotonic() < deadline:
         time.sleep(0.05)
     signal.signal(signal.SIGTERM, previous)
 
