@@ -281,7 +281,7 @@ class TrainConfig:
     epochs: float = 10.0
     """Passes over the training images; a fraction is allowed."""
     batch_size: int = 256
-    """Images per step."""
+    """Images per step, those of all processes together."""
     label_smoothing: float = 0.0
     """Probability mass spread evenly over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
