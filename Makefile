@@ -16,7 +16,7 @@ run: $(VENV)/.run
 	$(BIN)/cifarlab quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

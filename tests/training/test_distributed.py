@@ -31,7 +31,8 @@ MODEL = ["--model.convnet.stages", "1", "8", "1", "8", "--model.convnet.hidden",
 LENGTH = ["--train.epochs", "12", "--train.batch-size", "6", "--optimizer.lr", "0.01", "--train.precision", "fp32"]
 FOLDER_RUN = ["train", "convnet", *MODEL, *LENGTH, "--data.image-size", "16", "--data.folder"]
 
-pytestmark = pytest.mark.timeout(3 * PATIENCE)
+# one worker for the whole file, for its tests share what two ranks did
+pytestmark = [pytest.mark.timeout(3 * PATIENCE), pytest.mark.xdist_group("ranks")]
 
 
 @contextlib.contextmanager
