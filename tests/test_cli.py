@@ -69,7 +69,7 @@ def test_overview_and_version(capsys):
     ("words", "code", "message"),
     [
         (["trian"], 2, "unknown command 'trian'; did you mean train?"),
-        (["train", "fast9"], 2, "unknown recipe 'fast9'; did you mean fast90?"),
+        (["train", "resnet8"], 2, "unknown recipe 'resnet8'; did you mean resnet18?"),
         (["train", "--optimizer.lr", "-3"], 2, "optimizer.lr must be positive, not -3.0"),
         (["train", "--config", "missing.yaml"], 2, "cannot read the configuration missing.yaml"),
         (["train", "fast90", "--config", "x.yaml"], 2, "not from both"),

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 from tests.conftest import make_images, with_fields
 
 from cifarlab.config import Config, DataConfig, TrainConfig
@@ -153,3 +155,22 @@ def test_alternating_flip_shows_both_sides_in_two_epochs(config):
     assert torch.equal(first, third)
     flipped = (first != train.images_NCHW.float() / 255).flatten(1).any(1).float().mean()
     assert 0.3 < flipped < 0.7
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_the_split_is_that_of_scikit_learn_where_classes_are_equal(share):
+    labels = torch.arange(2000)[torch.randperm(2000, generator=torch.Generator().manual_seed(0))] % 10
+    first, second = stratified_split(labels, share, seed=3, what="validation")
+    expected = train_test_split(np.arange(2000), test_size=round(share * 2000), random_state=3, stratify=labels.numpy())
+    assert np.array_equal(first.numpy(), np.sort(expected[0]))
+    assert np.array_equal(second.numpy(), np.sort(expected[1]))
+
+
+@pytest.mark.parametrize("counts", [(17, 5, 40), (2, 100), (9, 9, 9, 9), (1000, 3)])
+def test_every_class_is_held_out_in_proportion(counts):
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    size = round(0.3 * len(labels))
+    _, held = stratified_split(labels, 0.3, seed=0, what="test")
+    assert len(held) == size
+    for label, count in enumerate(counts):
+        assert abs((labels[held] == label).sum().item() - count * size / len(labels)) < 1

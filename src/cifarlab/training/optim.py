@@ -104,9 +104,7 @@ def _orthogonalize_together(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
     for matrix, place_MN in zip(matrices, batch_BMN, strict=True):
         place_MN[: matrix.shape[0], : matrix.shape[1]] = matrix
     steps_BMN = orthogonalize(batch_BMN)
-    return [
-        step_MN[: matrix.shape[0], : matrix.shape[1]] for matrix, step_MN in zip(matrices, steps_BMN, strict=True)
-    ]
+    return [step_MN[: matrix.shape[0], : matrix.shape[1]] for matrix, step_MN in zip(matrices, steps_BMN, strict=True)]
 
 
 def _in_memory_order(filters: torch.Tensor) -> torch.Tensor:
