@@ -34,8 +34,8 @@ def fast70() -> Config:
     Not measured yet.
 
     References:
-        KellerJordan/cifar10-airbench, airbench94_muon.py, for network and optimiser, here narrow, on images of 24 pixels,
-        each seen at most once.
+        KellerJordan/cifar10-airbench, airbench94_muon.py, for network and optimiser, here narrow, on
+        images of 24 pixels, each seen at most once.
     """
     return Config(
         recipe="fast70",
@@ -90,8 +90,8 @@ def fast94() -> Config:
     Not measured yet.
 
     References:
-        KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here with smaller batches and
-        with half of the run at lower resolution.
+        KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here with smaller
+        batches and half of the run at lower resolution.
     """
     return Config(
         recipe="fast94",

@@ -47,7 +47,7 @@ def stratified_split(labels_N: torch.Tensor, share: float, seed: int, what: str)
 def _proportional(counts_K: np.ndarray, size: int) -> np.ndarray:
     """Divide a number among classes in proportion to their counts, the largest remainders being rounded up."""
     exact_K = counts_K * (size / counts_K.sum())
-    numbers_K = np.floor(exact_K).astype(np.int64)
+    numbers_K: np.ndarray = np.floor(exact_K).astype(np.int64)
     most = np.argsort(numbers_K - exact_K, kind="stable")[: size - numbers_K.sum()]
     numbers_K[most] += 1
     return numbers_K
