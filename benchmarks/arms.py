@@ -34,7 +34,7 @@ from cifarlab.training.loop import Hooks, build_state, judged_model
 
 _STOP = 15  # SIGTERM: the loop asks for the number of a signal
 _AUGMENTATION_STEPS = 50
-_VAL_FRACTION = 0.1  # of design section 5, whatever share a recipe itself holds out
+_VAL_FRACTION = 0.1  # the standard validation split, whatever share a recipe itself holds out
 
 
 @dataclass(frozen=True)
