@@ -151,3 +151,14 @@ def test_the_number_of_convolutions_in_a_group_is_what_was_asked() -> None:
         assert sum(module.kernel_size == (3, 3) for module in net.modules() if isinstance(module, torch.nn.Conv2d)) == (
             3 * convs
         )
+
+
+@pytest.mark.parametrize(("kernel", "stride", "smallest"), [(2, 1, 9), (3, 1, 10), (4, 2, 10), (3, 2, 9)])
+def test_the_smallest_image_is_the_one_that_leaves_a_pixel_to_pool(kernel: int, stride: int, smallest: int) -> None:
+    config = SpeednetConfig(widths=(8, 8, 8), whiten_kernel=kernel, whiten_stride=stride)  # type: ignore[arg-type]
+    net = build_speednet(config, 10, smallest)
+    assert net(torch.randn(2, 3, smallest, smallest)).shape == (2, 10)
+    with pytest.raises(ConfigError, match=f"at least {smallest} pixels"):
+        build_speednet(config, 10, smallest - 1)
+    with pytest.raises(RuntimeError):
+        net(torch.randn(2, 3, smallest - 1, smallest - 1))

@@ -103,13 +103,15 @@ class Speednet(nn.Module):
         self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Return logits, N x K, for normalised images, N x 3 x H x W with H and W at least 9."""
+        """Return logits, N x K, for normalised images, N x 3 x H x W; H and W are at least 9 by default."""
         x = self.groups(self.activation(self.whiten(images_NCHW)))
         return torch.as_tensor(self.head(x.amax((2, 3))) * self.logit_scale)
 
 
 def build_speednet(config: SpeednetConfig, num_classes: int, image_size: int) -> Speednet:
     """Build the network; its whitening layer is to be set with :meth:`Speednet.fit_whitening`."""
-    if image_size < 9:
-        raise ConfigError(f"speednet needs images of at least 9 pixels, not {image_size}; set data.image_size")
+    poolings = 3 if config.whiten_stride == 1 else 2
+    smallest = (2**poolings - 1) * config.whiten_stride + config.whiten_kernel
+    if image_size < smallest:
+        raise ConfigError(f"speednet needs images of at least {smallest} pixels, not {image_size}; set data.image_size")
     return Speednet(config, num_classes)
