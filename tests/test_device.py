@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from cifarlab import device as device_module
-from cifarlab.device import Bf16Check, autocast, check_bf16_on_cpu, choose_device, choose_precision
+from cifarlab.device import (
+    Bf16Check,
+    autocast,
+    check_bf16_on_cpu,
+    choose_device,
+    choose_precision,
+    cpp_compiler,
+    decide_compile,
+)
 from cifarlab.errors import UsageError
 from cifarlab.seeding import derive_generator, derive_seed
 
@@ -71,3 +79,24 @@ def test_seeds_depend_on_every_part_and_repeat():
     assert derive_seed(0, "order", 3) == 2723741169552378311
     first, second = (torch.rand(4, generator=derive_generator(0, "order", 3)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("compiler", "headers"), [("", True), ("/usr/bin/g++", False)])
+def test_a_run_that_cannot_compile_trains_without_and_says_so(monkeypatch, compiler, headers):
+    monkeypatch.setattr(device_module, "cpp_compiler", lambda: compiler)
+    monkeypatch.setattr(device_module, "has_python_headers", lambda: headers)
+    compiles, line = decide_compile(True, CPU)
+    assert not compiles
+    assert ("Python.h" if compiler else "C++ compiler") in line
+    assert decide_compile(False, CPU) == (False, "")
+    assert decide_compile(True, torch.device("cuda")) == (True, "")
+
+
+def test_the_compiler_is_the_one_the_environment_names(monkeypatch, tmp_path):
+    compiler = tmp_path / "my-c++"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert cpp_compiler() == str(compiler)
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    assert cpp_compiler() == ""

@@ -301,7 +301,7 @@ class TrainConfig:
     channels_last: bool = True
     """Keep images and filters in NHWC memory order."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile before training: on a GPU the model, on a CPU the loops of speednet that are worth it (needs g++)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes cuda, then mps, then cpu."""
     checkpoint_epochs: int = 1

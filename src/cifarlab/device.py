@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
+import platform
+import shutil
+import sysconfig
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -45,6 +50,29 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def cpp_compiler() -> str:
+    """Return the path of the C++ compiler that torch.compile would take; empty if there is none."""
+    default = {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")
+    return shutil.which(os.environ.get("CXX") or default) or ""
+
+
+def has_python_headers() -> bool:
+    """Return whether Python.h is there, without which torch.compile cannot build for a CPU."""
+    return Path(sysconfig.get_paths()["include"], "Python.h").is_file()
+
+
+def decide_compile(requested: bool, device: torch.device) -> tuple[bool, str]:
+    """Decide whether a run compiles.
+
+    Returns:
+        Whether to, and a line for the user where that is not what was asked for ('' if it is).
+    """
+    if not requested or device.type != "cpu" or (cpp_compiler() and has_python_headers()):
+        return requested, ""
+    missing = "Python.h (python3-dev)" if cpp_compiler() else "a C++ compiler (g++)"
+    return False, f"train.compile needs {missing}, which is not installed; training without it, more slowly"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -12,13 +12,14 @@ import platform
 import re
 import shutil
 import subprocess
-import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import torch
+
+from cifarlab.device import cpp_compiler, has_python_headers
 
 _ROOT = Path("/")
 # those that decide how fast convolutions are; processors of rented machines often hide their model's name
@@ -238,7 +239,6 @@ def read_gpus() -> list[Gpu]:
 
 def read_software() -> Software:
     """Read versions and settings."""
-    compiler = {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")  # as torch.compile chooses
     onednn = re.search(r"MKL-DNN v([\d.]+)", torch.__config__.show())
     try:
         torchvision = metadata.version("torchvision")
@@ -250,8 +250,8 @@ def read_software() -> Software:
         torch=torch.__version__,
         onednn=onednn[1] if onednn else "",
         torchvision=torchvision,
-        compiler=shutil.which(os.environ.get("CXX") or compiler) or "",
-        python_headers=Path(sysconfig.get_paths()["include"], "Python.h").is_file(),
+        compiler=cpp_compiler(),
+        python_headers=has_python_headers(),
         threads=torch.get_num_threads(),
         thread_variables={name: os.environ[name] for name in variables if name in os.environ},
         nvidia_driver=Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None,

@@ -93,21 +93,30 @@ def fast94() -> Config:
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here with smaller
-        batches and half of the run at lower resolution.
+        batches, half of the run at lower resolution, and the rates of the SGD part scaled to the batch.
     """
     return Config(
         recipe="fast94",
         data=DataConfig(val_fraction=0),
-        model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(64, 256, 256))),
-        optimizer=OptimizerConfig(name="muon", lr=0.12, momentum=0.6, head_lr=0.67, bias_lr=10.0, weight_decay=5e-4),
+        model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(64, 256, 256), logit_scale=1 / 16)),
+        optimizer=OptimizerConfig(
+            name="muon",
+            lr=0.13,
+            momentum=0.6,
+            sgd_momentum=0.85,
+            head_lr=1.31,
+            bias_lr=26.0,
+            weight_decay=7.64e-4,
+        ),
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating", translate=2),
         train=TrainConfig(
-            epochs=8,
+            epochs=8.6,
             batch_size=500,
-            label_smoothing=0.2,
+            label_smoothing=0.1,
             freeze_whitening=0.4,
             low_resolution=((0.25, 16), (0.5, 24)),
+            compile=True,
         ),
         evaluate=EvaluateConfig(views="flip_translate", views_margin=0.5),
     )

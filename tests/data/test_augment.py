@@ -21,17 +21,24 @@ def generator(seed=0):
 
 def test_flip_mirrors_exactly_the_chosen(images):
     chosen = torch.arange(12) % 3 == 0
-    flipped = augment.flip_batch(images, chosen)
+    flipped = augment.place_batch(images, chosen)
     for image, out, flip in zip(images, flipped, chosen, strict=True):
         assert torch.equal(out, image.flip(-1) if flip else image)
 
 
 def test_translate_equals_padding_and_slicing(images):
     shifts = torch.randint(-3, 4, (12, 2), generator=generator())
-    shifted = augment.translate_batch(images, shifts, 3)
+    shifted = augment.place_batch(images, shift_N2=shifts)
     padded = F.pad(images.float(), (3, 3, 3, 3), mode="reflect").to(torch.uint8)
     for index, (dy, dx) in enumerate(shifts.tolist()):
         assert torch.equal(shifted[index], padded[index, :, 3 + dy : 13 + dy, 3 + dx : 17 + dx])
+
+
+def test_mirror_images_are_shifted_after_they_were_mirrored(images):
+    shifts = torch.randint(-3, 4, (12, 2), generator=generator())
+    chosen = torch.arange(12) % 2 == 0
+    both = augment.place_batch(images, chosen, shifts)
+    assert torch.equal(both, augment.place_batch(augment.place_batch(images, chosen), shift_N2=shifts))
 
 
 def test_warp_without_change_is_the_identity(images):

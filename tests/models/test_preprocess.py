@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+from torch.nn import functional as F
 
 from cifarlab.models.preprocess import Preprocess
 
@@ -58,3 +60,15 @@ def test_statistics_are_saved_with_the_weights() -> None:
     fresh.load_state_dict(fitted.state_dict())
     assert torch.equal(fresh(random_images(2, 8)), fitted(random_images(2, 8)))
     assert not list(fitted.parameters())
+
+
+@pytest.mark.parametrize("size", [8, 17, 24, 40])
+def test_resizing_is_antialiased_bilinear_interpolation(size: int) -> None:
+    images = random_images(3, 32)[..., :28]
+    preprocess = Preprocess(size)
+    preprocess.mean.zero_()
+    preprocess.std.fill_(1)
+    expected = F.interpolate(images / 255, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    torch.testing.assert_close(preprocess(images), expected, atol=1e-6, rtol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(preprocess(images), expected, atol=1e-6, rtol=1e-5)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cifarlab.config import Config, DataConfig
 from cifarlab.data import ImageSet, Splits, load_splits
 from cifarlab.data.loader import make_plan
-from cifarlab.device import choose_device, choose_precision
+from cifarlab.device import choose_device, choose_precision, decide_compile
 from cifarlab.diagnosis import diagnose
 from cifarlab.environment import describe_environment, peak_memory
 from cifarlab.errors import RunError
@@ -74,7 +74,7 @@ def train(
             if config.model.init:
                 _start_from(state, Run.open(config.model.init), notify)
             run = Run(Path(ranks.from_main(lambda: str(_create(config, name, described, ranks).path))))
-            return _finish(config, state, splits, device, run, hooks, started, ranks)
+            return _finish(config, state, splits, device, run, hooks, notify, started, ranks)
 
 
 def resume(
@@ -114,7 +114,7 @@ def resume(
             else:
                 state = build_state(config, splits.train, device, packed[1]["progress"]["precision"])
                 unpack_state(state, *packed)
-            return _finish(config, state, splits, device, run, hooks, started, ranks)
+            return _finish(config, state, splits, device, run, hooks, notify, started, ranks)
 
 
 def _main_voice(ranks: World, hooks: Hooks, notify: Callable[[str], None]) -> tuple[Hooks, Callable[[str], None]]:
@@ -135,6 +135,13 @@ def _decide_precision(config: Config, device: torch.device, notify: Callable[[st
     if notice:
         notify(notice)
     return precision
+
+
+def _without_missing_compiler(config: Config, device: torch.device, notify: Callable[[str], None]) -> Config:
+    compiles, notice = decide_compile(config.train.compile, device)
+    if notice:
+        notify(notice)
+    return replace(config, train=replace(config.train, compile=compiles))
 
 
 def _random_numbers_aside(device: torch.device) -> AbstractContextManager[None]:
@@ -192,12 +199,13 @@ def _finish(
     device: torch.device,
     run: Run,
     hooks: Hooks,
+    notify: Callable[[str], None],
     started: float,
     ranks: World,
 ) -> Run:
     """Train to the end and write what a finished run holds."""
     hooks, first_step = _noting_first_step(hooks, started)
-    fit(config, state, splits, device, run, hooks, ranks)
+    fit(_without_missing_compiler(config, device, notify), state, splits, device, run, hooks, ranks)
     model = judged_model(state)
     if config.train.keep == "best" and state.best_weights:
         model.load_state_dict(state.best_weights)

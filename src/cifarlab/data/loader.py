@@ -84,10 +84,8 @@ class BatchLoader:
         flip_N = self._flip_N[index_N] if augment.flip == "alternating" else None
         generator = derive_generator(self._config.train.seed, "augment", step)
         images_NCHW, targets = augment_batch(
-            self._images_NCHW[index_N], labels_N, flip_N, augment, self._num_classes, generator, part
+            self._images_NCHW.index_select(0, index_N), labels_N, flip_N, augment, self._num_classes, generator, part
         )
         if cut_after:
             images_NCHW, targets, labels_N = images_NCHW[self._rows], targets[self._rows], labels_N[self._rows]
-        if self._config.train.channels_last:
-            images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         return images_NCHW, targets, labels_N

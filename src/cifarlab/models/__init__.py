@@ -28,7 +28,7 @@ MODELS: dict[str, Callable[[Any, int, int], nn.Module]] = {
     "resnet": build_resnet,
 }
 
-_IMAGES_TO_FIT = 2000
+_IMAGES_TO_FIT = 1000
 
 
 class ImageClassifier(nn.Module):
@@ -63,7 +63,7 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int) -> Image
 def fit_to_images(model: ImageClassifier, images_NCHW: torch.Tensor) -> None:
     """Set what is computed from training images rather than learned: channel statistics and whitening filters.
 
-    Up to 2,000 images, evenly spaced, are enough for both.
+    Up to 1,000 images, evenly spaced, are enough for both.
 
     Args:
         model: A freshly built model.

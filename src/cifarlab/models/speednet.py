@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from cifarlab.config import SpeednetConfig
 from cifarlab.errors import ConfigError
+from cifarlab.models import fused
 from cifarlab.models.convolution import Conv3x3
 from cifarlab.models.layers import ACTIVATIONS
 
@@ -38,7 +39,11 @@ def _dirac_conv(width_in: int, width_out: int) -> Conv3x3:
 
 
 class Group(nn.Module):
-    """Convolution and 2x2 max pooling, then none, one, or a residual pair of convolutions, each with batch norm."""
+    """Convolution and 2x2 max pooling, then none, one, or a residual pair of convolutions, each with batch norm.
+
+    Attributes:
+        fused: Whether to train with the compiled loops of :mod:`cifarlab.models.fused` where they are right.
+    """
 
     def __init__(self, width_in: int, width_out: int, config: SpeednetConfig, pool: bool) -> None:
         super().__init__()
@@ -52,18 +57,29 @@ class Group(nn.Module):
         if config.convs == 3:
             self.conv3 = _dirac_conv(width_out, width_out)
             self.norm3 = _batch_norm(width_out, config.bn_momentum)
-        self.activation = ACTIVATIONS[config.activation]()
+        self.kind, self.activation = config.activation, ACTIVATIONS[config.activation]()
+        self.fused = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Halve the image, N x C_in x H x W to N x C_out x H/2 x W/2, or keep its size where nothing is pooled."""
         x = self.conv1(x)
-        x = self.activation(self.norm1(F.max_pool2d(x, 2) if self.pool else x))
-        shortcut = x
+        if self.pool:
+            x = fused.max_pool(x) if self._can_fuse(x, self.norm1) else F.max_pool2d(x, 2)
+        x = shortcut = self._norm_activate(x, self.norm1)
         if self.convs >= 2:
-            x = self.activation(self.norm2(self.conv2(x)))
+            x = self._norm_activate(self.conv2(x), self.norm2)
         if self.convs == 3:
             x = self.activation(self.norm3(self.conv3(x)) + shortcut)
         return x
+
+    def _can_fuse(self, x: torch.Tensor, norm: nn.BatchNorm2d) -> bool:
+        return self.fused and self.kind in fused.ACTIVATIONS and fused.can_fuse(x, norm)
+
+    def _norm_activate(self, x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
+        if self._can_fuse(x, norm):
+            return fused.norm_activate(x, norm, self.kind)
+        y: torch.Tensor = self.activation(norm(x))
+        return y
 
 
 class Speednet(nn.Module):
@@ -85,6 +101,12 @@ class Speednet(nn.Module):
         # unit variance at the logits for unit-variance features, whatever the width
         nn.init.normal_(self.head.weight, std=widths[-1] ** -0.5)
         self.logit_scale = config.logit_scale
+
+    def fuse(self, on: bool) -> None:
+        """Train with compiled loops, or without them again; what is computed is the same up to rounding."""
+        for group in self.groups:
+            assert isinstance(group, Group)
+            group.fused = on
 
     def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
         """Set the first layer to whitening filters and their negatives.

@@ -135,7 +135,7 @@ def fit(
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
-    model: nn.Module = torch.compile(state.model) if config.train.compile else state.model  # type: ignore[assignment]
+    model = _compiled(config, state, device, world)
     fitting = Fit(
         config=config,
         state=state,
@@ -150,7 +150,7 @@ def fit(
     )
     with global_batch_norm(state.model, enabled=world.size > 1):
         if config.train.compile:
-            _compile(fitting)
+            _warm_up(fitting)
         while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
             _train_epoch(fitting)
             _close_epoch(fitting)
@@ -159,7 +159,17 @@ def fit(
     judged_model(state).preprocess.image_size = config.data.image_size
 
 
-def _compile(fitting: Fit) -> None:
+def _compiled(config: Config, state: TrainState, device: torch.device, world: World) -> nn.Module:
+    """Return what computes the logits: the model, or compiled what earns its compile time on this device."""
+    assert isinstance(state.model, ImageClassifier)
+    network = state.model.network
+    if isinstance(network, Speednet) and device.type == "cpu":
+        network.fuse(config.train.compile and world.size == 1)
+        return state.model
+    return torch.compile(state.model) if config.train.compile else state.model  # type: ignore[return-value]
+
+
+def _warm_up(fitting: Fit) -> None:
     """Make torch.compile do its work for every resolution before the clock runs, and put back what that changed."""
     config, model = fitting.config, fitting.state.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -224,8 +234,9 @@ def _step(fitting: Fit) -> None:
     config, state, step = fitting.config, fitting.state, fitting.state.progress.step
     model = state.model
     assert isinstance(model, ImageClassifier)
-    place = (fitting.world.rank,) if fitting.world.size > 1 else ()  # every rank drops out of its images on its own
-    torch.manual_seed(derive_seed(config.train.seed, "dropout", step, *place))
+    if not isinstance(model.network, Speednet):  # which drops nothing out
+        place = (fitting.world.rank,) if fitting.world.size > 1 else ()  # every rank drops out of its images on its own
+        torch.manual_seed(derive_seed(config.train.seed, "dropout", step, *place))
     set_learning_rate(state.optimizers, _learning_rate_factor(fitting))
     model.preprocess.image_size = _image_size(config, step / fitting.loader.plan.num_steps)
     if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:

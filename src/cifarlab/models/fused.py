@@ -1,0 +1,197 @@
+"""Pooling, batch norm and activation as a few compiled loops, for training on a CPU.
+
+Where a processor multiplies matrices in bf16, convolutions are half of a training step; the other half is passes over
+feature maps, each of which reads and writes them once. torch's batch norm and activation take nine such passes,
+forward and backward, these loops five, and the pooling here reads no table of positions and zeroes nothing first.
+torch.compile turns them into C++; compiling the whole network instead was slower than not compiling it (docs/log.md).
+
+Shape suffixes: N images, C channels, H height, W width, M positions of all images (N x H x W).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+ACTIVATIONS = ("relu", "gelu", "silu")
+
+_PER_ROOT_2, _PER_ROOT_2PI = 1 / math.sqrt(2), 1 / math.sqrt(2 * math.pi)
+_SMALLEST_POOLED = 8
+"""Narrowest map whose pooling is worth a compiled call."""
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile for all sizes at once: one second of compiling instead of one for every layer and resolution."""
+    return torch.compile(function, dynamic=True)
+
+
+@_compiled
+def _pool(x_NHWC: torch.Tensor) -> torch.Tensor:
+    height, width = x_NHWC.shape[1] // 2, x_NHWC.shape[2] // 2
+    x_NHWC = x_NHWC[:, : 2 * height, : 2 * width]
+    upper = torch.maximum(x_NHWC[:, 0::2, 0::2], x_NHWC[:, 0::2, 1::2])
+    return torch.maximum(upper, torch.maximum(x_NHWC[:, 1::2, 0::2], x_NHWC[:, 1::2, 1::2]))
+
+
+@_compiled
+def _unpool(grad_NHWC: torch.Tensor, pooled_NHWC: torch.Tensor, x_NHWC: torch.Tensor) -> torch.Tensor:
+    """Give every value that is the largest of its square that square's gradient, and all others zero."""
+    height, width = x_NHWC.shape[1:3]
+    rows_H = (torch.arange(height) // 2).clamp(max=height // 2 - 1)
+    columns_W = (torch.arange(width) // 2).clamp(max=width // 2 - 1)
+    in_a_square = (torch.arange(height) < height // 2 * 2)[:, None, None]
+    in_a_square = in_a_square & (torch.arange(width) < width // 2 * 2)[:, None]
+    is_largest = (x_NHWC == pooled_NHWC[:, rows_H][:, :, columns_W]) & in_a_square
+    return torch.where(is_largest, grad_NHWC[:, rows_H][:, :, columns_W], torch.zeros((), dtype=grad_NHWC.dtype))
+
+
+def _own(x: torch.Tensor) -> torch.Tensor:
+    """Return the same memory as a tensor that is no view: for a view torch.compile also asks what it is a view of."""
+    return x.data
+
+
+class _MaxPool(torch.autograd.Function):
+    """F.max_pool2d(x, 2), but values that share a maximum all receive its gradient, not the first alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NHWC: torch.Tensor) -> torch.Tensor:
+        pooled_NHWC: torch.Tensor = _pool(_own(x_NHWC))
+        ctx.save_for_backward(x_NHWC, pooled_NHWC)
+        return pooled_NHWC
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        x_NHWC, pooled_NHWC = ctx.saved_tensors
+        grad_x_NHWC: torch.Tensor = _unpool(_own(grads[0].contiguous()), _own(pooled_NHWC), _own(x_NHWC))
+        return grad_x_NHWC
+
+
+@_compiled
+def _moments(x_MC: torch.Tensor, shift_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and variance; a shift near the mean keeps their difference of squares from losing digits."""
+    shifted = x_MC.float() - shift_C
+    mean_C = shifted.sum(0) / x_MC.shape[0]
+    var_C = (shifted * shifted).sum(0) / x_MC.shape[0] - mean_C * mean_C
+    return mean_C + shift_C, var_C.clamp_min(0)
+
+
+@_compiled
+def _activate(
+    x_MC: torch.Tensor, mean_C: torch.Tensor, scale_C: torch.Tensor, bias_C: torch.Tensor, kind: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the activation of the normalised values, and its derivative, which saves computing it in the backward."""
+    z = (x_MC.float() - mean_C) * scale_C + bias_C
+    if kind == "relu":
+        slope = (z > 0).float()
+        y = z * slope
+    elif kind == "silu":
+        sigmoid = torch.sigmoid(z)
+        y = z * sigmoid
+        slope = sigmoid + y * (1 - sigmoid)
+    else:
+        below = 0.5 * (1 + torch.erf(z * _PER_ROOT_2))
+        y = z * below
+        slope = below + z * _PER_ROOT_2PI * torch.exp(-0.5 * z * z)
+    return y.to(x_MC.dtype), slope.to(x_MC.dtype)
+
+
+@_compiled
+def _reduce(
+    grad_MC: torch.Tensor, slope_MC: torch.Tensor, x_MC: torch.Tensor, mean_C: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    grad_z = grad_MC.float() * slope_MC.float()
+    return grad_z.sum(0), (grad_z * (x_MC.float() - mean_C)).sum(0)
+
+
+@_compiled
+def _combine(
+    grad_MC: torch.Tensor,
+    slope_MC: torch.Tensor,
+    x_MC: torch.Tensor,
+    factors_C: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    of_grad_C, of_x_C, constant_C = factors_C
+    return (grad_MC.float() * slope_MC.float() * of_grad_C + x_MC.float() * of_x_C + constant_C).to(x_MC.dtype)
+
+
+class _NormActivate(torch.autograd.Function):
+    """Batch norm by the batch's own statistics, then the activation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_MC: torch.Tensor, bias_C: torch.Tensor, weight_C: torch.Tensor, shift_C: torch.Tensor, form: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        eps, kind = form
+        mean_C, var_C = _moments(_own(x_MC), shift_C)
+        inverse_C = torch.rsqrt(var_C + eps)
+        y_MC, slope_MC = _activate(_own(x_MC), mean_C, inverse_C * weight_C, _own(bias_C), kind)
+        ctx.save_for_backward(x_MC, slope_MC, mean_C, inverse_C, weight_C)
+        ctx.mark_non_differentiable(mean_C, var_C)
+        return y_MC, mean_C, var_C
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x_MC, slope_MC, mean_C, inverse_C, weight_C = ctx.saved_tensors
+        x_MC, grad_MC = _own(x_MC), _own(grads[0])
+        grad_bias_C, grad_scale_C = _reduce(grad_MC, slope_MC, x_MC, mean_C)
+        of_grad_C = weight_C * inverse_C
+        of_x_C = -of_grad_C * inverse_C.square() * grad_scale_C / len(x_MC)
+        constant_C = -of_grad_C * grad_bias_C / len(x_MC) - of_x_C * mean_C
+        return _combine(grad_MC, slope_MC, x_MC, (of_grad_C, of_x_C, constant_C)), grad_bias_C, None, None, None
+
+
+def can_fuse(x_NCHW: torch.Tensor, norm: nn.Module) -> bool:
+    """Return whether these loops compute what ``norm`` would: in training, on a CPU, by this process's own images.
+
+    Subclasses of nn.BatchNorm2d, such as the one that looks at several ranks' images, compute something else.
+    """
+    return (
+        x_NCHW.device.type == "cpu"
+        and type(norm) is nn.BatchNorm2d
+        and norm.training
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def max_pool(x_NCHW: torch.Tensor) -> torch.Tensor:
+    """Return F.max_pool2d(x, 2), N x C x H x W to N x C x H/2 x W/2, in channels_last order.
+
+    Where values of one square are equal and largest, each receives the whole gradient; F.max_pool2d gives it to the
+    first. In bf16 that concerns one value in two thousand.
+    """
+    if x_NCHW.shape[3] < _SMALLEST_POOLED:
+        return nn.functional.max_pool2d(x_NCHW, 2)
+    x_NHWC = x_NCHW.permute(0, 2, 3, 1).contiguous()
+    pooled_NHWC: torch.Tensor = _MaxPool.apply(x_NHWC)  # type: ignore[no-untyped-call]
+    return pooled_NHWC.permute(0, 3, 1, 2)
+
+
+def norm_activate(x_NCHW: torch.Tensor, norm: nn.BatchNorm2d, activation: str) -> torch.Tensor:
+    """Return activation(norm(x)) and update the running statistics of ``norm``.
+
+    Args:
+        x_NCHW: N x C x H x W in channels_last order, or it is copied.
+        norm: A batch norm in training mode whose weight is not trained.
+        activation: 'relu', 'gelu' or 'silu'.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    assert not norm.weight.requires_grad
+    num, channels, height, width = x_NCHW.shape
+    x_MC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
+    y_MC, mean_C, var_C = _NormActivate.apply(  # type: ignore[no-untyped-call]
+        x_MC, norm.bias, norm.weight, norm.running_mean, (norm.eps, activation)
+    )
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean_C, norm.momentum)
+        norm.running_var.lerp_(var_C * (len(x_MC) / (len(x_MC) - 1)), norm.momentum)
+    y_NCHW: torch.Tensor = y_MC.view(num, height, width, channels).permute(0, 3, 1, 2)
+    return y_NCHW
