@@ -31,6 +31,7 @@ ALLOWED = {
     ("console", "errors"),
     ("ranks", "errors"),
     ("environment", "machine"),
+    ("machine", "device"),
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -43,12 +43,12 @@ def fast70() -> Config:
         recipe="fast70",
         data=DataConfig(image_size=24),
         model=ModelConfig(
-            name="speednet", speednet=SpeednetConfig(widths=(32, 64, 128), whiten_channels=16, activation="relu")
+            name="speednet", speednet=SpeednetConfig(widths=(32, 64, 96), whiten_channels=16, activation="relu")
         ),
         optimizer=OptimizerConfig(name="muon", lr=0.3, momentum=0.6, head_lr=0.67, bias_lr=10.0, weight_decay=5e-4),
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating"),
-        train=TrainConfig(epochs=0.36, batch_size=250, label_smoothing=0.2, freeze_whitening=0.0),
+        train=TrainConfig(epochs=0.33, batch_size=250, label_smoothing=0.2, freeze_whitening=0.0),
         evaluate=EvaluateConfig(views="flip", views_margin=0.3, batch_size=500),
     )
 
@@ -69,16 +69,28 @@ def fast90() -> Config:
     return Config(
         recipe="fast90",
         data=DataConfig(val_fraction=0.02),
-        model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(32, 128, 128))),
-        optimizer=OptimizerConfig(name="muon", lr=0.2, momentum=0.6, head_lr=0.67, bias_lr=10.0, weight_decay=5e-4),
+        model=ModelConfig(
+            name="speednet",
+            speednet=SpeednetConfig(widths=(32, 128, 128), activation="silu", logit_scale=1 / 16),
+        ),
+        optimizer=OptimizerConfig(
+            name="muon",
+            lr=0.2,
+            momentum=0.6,
+            sgd_momentum=0.85,
+            head_lr=1.31,
+            bias_lr=26.0,
+            weight_decay=7.64e-4,
+        ),
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating", translate=1),
         train=TrainConfig(
-            epochs=5.5,
+            epochs=5,
             batch_size=500,
-            label_smoothing=0.2,
+            label_smoothing=0.1,
             freeze_whitening=0.4,
-            low_resolution=((0.3, 16), (0.6, 24)),
+            low_resolution=((0.33, 16), (0.63, 24)),
+            compile=True,
         ),
         evaluate=EvaluateConfig(views="flip_translate", views_margin=0.4),
     )

@@ -18,7 +18,7 @@ from cifarlab.data.loader import make_plan
 from cifarlab.device import choose_device, choose_precision, decide_compile
 from cifarlab.diagnosis import diagnose
 from cifarlab.environment import describe_environment, peak_memory
-from cifarlab.errors import RunError
+from cifarlab.errors import RunError, UsageError
 from cifarlab.inference import model_metadata
 from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
@@ -126,6 +126,8 @@ def _main_voice(ranks: World, hooks: Hooks, notify: Callable[[str], None]) -> tu
 
 def _own_device(config: Config, splits: Splits, ranks: World) -> torch.device:
     """Return this rank's device; refuse, before anything is written, a batch the ranks cannot share."""
+    if ranks.size > 1 and config.train.hardest < 1:
+        raise UsageError("train.hardest works in one process only; start without torchrun or leave it at 1")
     ranks.rows(make_plan(config, len(splits.train)).batch_size)
     return ranks.device(choose_device(config.train.device))
 
@@ -255,11 +257,10 @@ def _noting_first_step(hooks: Hooks, started: float) -> tuple[Hooks, dict[str, f
 
 def _summary(config: Config, state: TrainState, num_images: int) -> dict[str, Any]:
     progress = state.progress
-    planned = config.train.epochs * (num_images // min(config.train.batch_size, num_images))
     return {
         "epochs": len(progress.records),
         "steps": progress.step,
-        "stopped_early": progress.step < round(planned),
+        "stopped_early": progress.step < make_plan(config, num_images).num_steps,
         "kept_epoch": progress.best_epoch if config.train.keep == "best" else len(progress.records),
         "train_clock_seconds": progress.clock_seconds,
         "compute_pflop": _compute_pflop(config, state, num_images),
@@ -271,7 +272,7 @@ def _summary(config: Config, state: TrainState, num_images: int) -> dict[str, An
 
 
 def _compute_pflop(config: Config, state: TrainState, num_images: int) -> float:
-    images_seen = state.progress.step * min(config.train.batch_size, num_images)
+    images_seen = state.progress.step * make_plan(config, num_images).batch_size
     return training_pflop(state.model, config.train, config.data.image_size, images_seen)
 
 

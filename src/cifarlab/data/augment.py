@@ -30,6 +30,8 @@ def place_batch(
         shift_N2: int64, rows and columns, each smaller than the image; a positive shift takes pixels from below and
             from the right.
     """
+    if flip_N is None and shift_N2 is None:
+        return images_NCHW
     num, channels, height, width = images_NCHW.shape
     device = images_NCHW.device
     placed = images_NCHW
@@ -171,11 +173,9 @@ def augment_batch(
         flip_N = uniform() < 0.5
     shift_N2 = None
     if config.translate:
-        shift_N2 = torch.randint(-config.translate, config.translate + 1, (part.batch_size, 2), generator=generator)
-        shift_N2 = shift_N2[part.rows].to(device)
-    if flip_N is not None or shift_N2 is not None:
-        images_NCHW = place_batch(images_NCHW, flip_N, shift_N2)
-    images = images_NCHW.float() / 255
+        shift = torch.randint(-config.translate, config.translate + 1, (part.batch_size, 2), generator=generator)
+        shift_N2 = shift[part.rows].to(device)
+    images = place_batch(images_NCHW, flip_N, shift_N2).float() / 255
     if config.crop_scale < 1 or config.rotate:
         angle = (2 * uniform() - 1) * math.radians(config.rotate)
         scale = (config.crop_scale + (1 - config.crop_scale) * uniform()).sqrt()

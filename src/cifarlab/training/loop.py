@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -26,9 +25,10 @@ from cifarlab.run import Run
 from cifarlab.seeding import derive_seed
 from cifarlab.training.batch_norm import global_batch_norm
 from cifarlab.training.checkpoint import Progress, TrainState, pack_state
+from cifarlab.training.compiling import compiled, warm_up
 from cifarlab.training.distributed import ALONE, Replica, World, shared_logits
 from cifarlab.training.optim import build_optimizers, set_learning_rate
-from cifarlab.training.schedule import schedule_factor
+from cifarlab.training.schedule import schedule_factor, training_size
 
 _STEPS_BETWEEN_LOSS_READS_ON_GPU = 25  # reading a loss back makes the GPU wait
 
@@ -109,6 +109,7 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
         # in fp16 small gradients would vanish; the scaler lifts them into range
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         best_weights={},
+        image_losses_2N=torch.full((2, len(train)), torch.inf, device=device) if config.train.hardest < 1 else None,
         progress=Progress(precision=precision, clock_seconds=clock_seconds),
     )
 
@@ -135,7 +136,7 @@ def fit(
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
-    model = _compiled(config, state, device, world)
+    model = compiled(config, state.model, device, world.size)
     fitting = Fit(
         config=config,
         state=state,
@@ -150,38 +151,13 @@ def fit(
     )
     with global_batch_norm(state.model, enabled=world.size > 1):
         if config.train.compile:
-            _warm_up(fitting)
+            warm_up(config, state, fitting.forward, fitting.loader, device)
         while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
             _train_epoch(fitting)
             _close_epoch(fitting)
             if state.progress.step < fitting.loader.plan.num_steps and (number := world.agree(hooks.stop_signal())):
                 _stop(fitting, number)
     judged_model(state).preprocess.image_size = config.data.image_size
-
-
-def _compiled(config: Config, state: TrainState, device: torch.device, world: World) -> nn.Module:
-    """Return what computes the logits: the model, or compiled what earns its compile time on this device."""
-    assert isinstance(state.model, ImageClassifier)
-    network = state.model.network
-    if isinstance(network, Speednet) and device.type == "cpu":
-        network.fuse(config.train.compile and world.size == 1)
-        return state.model
-    return torch.compile(state.model) if config.train.compile else state.model  # type: ignore[return-value]
-
-
-def _warm_up(fitting: Fit) -> None:
-    """Make torch.compile do its work for every resolution before the clock runs, and put back what that changed."""
-    config, model = fitting.config, fitting.state.model
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.train()
-    for share in (0.0, *(until for until, _ in config.train.low_resolution if until < 1)):
-        assert isinstance(model, ImageClassifier)
-        model.preprocess.image_size = _image_size(config, share)
-        with autocast(fitting.device, fitting.state.progress.precision):
-            logits_NK = fitting.forward(fitting.loader.batch(0)[0])
-        logits_NK.float().sum().backward()  # type: ignore[no-untyped-call]
-    model.load_state_dict(before)
-    model.zero_grad(set_to_none=True)
 
 
 def _stopped_early(fitting: Fit) -> bool:
@@ -238,10 +214,13 @@ def _step(fitting: Fit) -> None:
         place = (fitting.world.rank,) if fitting.world.size > 1 else ()  # every rank drops out of its images on its own
         torch.manual_seed(derive_seed(config.train.seed, "dropout", step, *place))
     set_learning_rate(state.optimizers, _learning_rate_factor(fitting))
-    model.preprocess.image_size = _image_size(config, step / fitting.loader.plan.num_steps)
+    model.preprocess.image_size = training_size(config, step / fitting.loader.plan.num_steps)
     if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:
         model.network.whiten.bias.requires_grad_(not fitting.whitening_frozen)
-    images_NCHW, targets, labels_N = fitting.loader.batch(step)
+    losses_2N = state.image_losses_2N
+    if losses_2N is not None and step % fitting.loader.plan.steps_per_epoch == 0:
+        losses_2N[0] = losses_2N[1]  # an epoch's images are chosen once
+    images_NCHW, targets, labels_N = fitting.loader.batch(step, None if losses_2N is None else losses_2N[0])
     with autocast(fitting.device, state.progress.precision):
         logits_NK = fitting.forward(images_NCHW)
     logits_NK = logits_NK.float()
@@ -250,6 +229,9 @@ def _step(fitting: Fit) -> None:
     )
     if fitting.class_weights_K is not None and targets.ndim == 1:
         loss = loss * fitting.world.weight(fitting.class_weights_K[targets].sum())
+    if losses_2N is not None:
+        own_N = F.cross_entropy(logits_NK.detach(), labels_N, reduction="none")
+        losses_2N[1, fitting.loader.index(step)] = own_N
     fitting.unread.append(fitting.world.totals(loss.detach(), (logits_NK.detach().argmax(1) == labels_N).sum()))
     if fitting.device.type == "cpu":
         _check_finite(fitting, [fitting.unread[-1][0].item()], step)  # before the weights are touched
@@ -274,11 +256,6 @@ def _update_weights(fitting: Fit, loss: torch.Tensor) -> None:
         state.scaler.update()
     if isinstance(state.ema, AveragedModel):
         state.ema.update_parameters(state.model)
-
-
-def _image_size(config: Config, share: float) -> int:
-    """Return the training resolution at a share of the run."""
-    return next((size for until, size in config.train.low_resolution if share < until), config.data.image_size)
 
 
 def _read_losses(fitting: Fit) -> None:
@@ -336,7 +313,7 @@ def _close_epoch(fitting: Fit) -> None:
     if fitting.val is not None:
         model = judged_model(fitting.state)
         # at the resolution it is being trained at: batch statistics of another one would say nothing of its progress
-        model.preprocess.image_size = _image_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
+        model.preprocess.image_size = training_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
         logits_NK, _ = shared_logits(
             fitting.world,
             model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cifarlab.config import ScheduleConfig
+from cifarlab.config import Config, ScheduleConfig
 
 _ONE_CYCLE_START = 1 / 25
 _ONE_CYCLE_PEAK_AT = 0.3
@@ -41,3 +41,8 @@ def schedule_factor(config: ScheduleConfig, progress: float) -> float:
     if config.name == "step":
         return config.decay ** sum(progress >= share for share in config.step_at)
     return 1.0
+
+
+def training_size(config: Config, share: float) -> int:
+    """Return the height and width of training images, in pixels, at a share of the run."""
+    return next((size for until, size in config.train.low_resolution if share < until), config.data.image_size)

@@ -1,0 +1,51 @@
+"""torch.compile where it earns its time: the model on a GPU, loops of speednet on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from cifarlab.config import Config
+from cifarlab.data.loader import BatchLoader
+from cifarlab.device import autocast
+from cifarlab.models import ImageClassifier
+from cifarlab.models.speednet import Speednet
+from cifarlab.training.checkpoint import TrainState
+from cifarlab.training.schedule import training_size
+
+
+def compiled(config: Config, model: nn.Module, device: torch.device, num_ranks: int) -> nn.Module:
+    """Return what computes the logits: the model itself, or its compiled form.
+
+    Speednet on a CPU stays as it is but for its pooling, norms and activations; those of several ranks look at each
+    other's images and are not compiled.
+    """
+    assert isinstance(model, ImageClassifier)
+    if isinstance(model.network, Speednet) and device.type == "cpu":
+        model.network.fuse(config.train.compile and num_ranks == 1)
+        return model
+    return torch.compile(model) if config.train.compile else model  # type: ignore[return-value]
+
+
+def warm_up(
+    config: Config,
+    state: TrainState,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    loader: BatchLoader,
+    device: torch.device,
+) -> None:
+    """Make torch.compile do its work for every resolution before the clock runs, and put back what that changed."""
+    model = state.model
+    assert isinstance(model, ImageClassifier)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    for share in (0.0, *(until for until, _ in config.train.low_resolution if until < 1)):
+        model.preprocess.image_size = training_size(config, share)
+        images_NCHW, *_ = loader.batch(0, None if state.image_losses_2N is None else state.image_losses_2N[0])
+        with autocast(device, state.progress.precision):
+            logits_NK = forward(images_NCHW)
+        logits_NK.float().sum().backward()  # type: ignore[no-untyped-call]
+    model.load_state_dict(before)
+    model.zero_grad(set_to_none=True)
