@@ -98,6 +98,12 @@ def test_import_does_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_the_compiler_is_loaded_only_where_something_is_compiled():
+    code = "import sys, cifarlab.commands.train; assert not {'torch._dynamo', 'torch._inductor'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_public_names_exist_and_are_all():
     assert sorted(cifarlab.__all__) == sorted(
         [

@@ -48,7 +48,7 @@ def fast70() -> Config:
         optimizer=OptimizerConfig(name="muon", lr=0.3, momentum=0.6, head_lr=0.67, bias_lr=10.0, weight_decay=5e-4),
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating"),
-        train=TrainConfig(epochs=0.33, batch_size=250, label_smoothing=0.2, freeze_whitening=0.0),
+        train=TrainConfig(epochs=0.36, batch_size=250, label_smoothing=0.2, freeze_whitening=0.0),
         evaluate=EvaluateConfig(views="flip", views_margin=0.3, batch_size=500),
     )
 

@@ -10,6 +10,7 @@ Shape suffixes: N images, C channels, H height, W width, M positions of all imag
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +26,17 @@ _SMALLEST_POOLED = 8
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for all sizes at once: one second of compiling instead of one for every layer and resolution."""
-    return torch.compile(function, dynamic=True)
+    """Compile, at the first call, for all sizes at once: seconds instead of one for every layer and resolution.
+
+    Not when this module is imported: the compiler's own modules take a second to load.
+    """
+    compile_once = functools.cache(lambda: torch.compile(function, dynamic=True))
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return compile_once()(*args)
+
+    return call
 
 
 @_compiled
