@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cifarlab.config import OptimizerConfig
-from cifarlab.training.optim import Muon, build_optimizers, orthogonalize, set_learning_rate
+from cifarlab.training.optim import Muon, NesterovSGD, build_optimizers, orthogonalize, set_learning_rate
 
 
 class SmallNet(nn.Module):
@@ -107,4 +107,25 @@ def test_muon_has_a_momentum_of_its_own():
     muon, sgd = build_optimizers(SmallNet(), OptimizerConfig(name="muon", momentum=0.6, sgd_momentum=0.85))
     assert muon.param_groups[0]["momentum"] == 0.6
     assert {group["momentum"] for group in sgd.param_groups} == {0.85}
-    assert all(group["nesterov"] for group in sgd.param_groups)
+    assert isinstance(sgd, NesterovSGD)
+
+
+def test_nesterov_sgd_is_that_of_torch():
+    def trained(make):
+        torch.manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in ((4, 3), (5,))]
+        optimizer = make(
+            [
+                {"params": parameters[:1], "lr": 0.1, "weight_decay": 0.01},
+                {"params": parameters[1:], "lr": 0.5, "weight_decay": 0.0},
+            ]
+        )
+        for _ in range(5):
+            optimizer.zero_grad()
+            sum(parameter.square().sum() + parameter.sum() for parameter in parameters).backward()
+            optimizer.step()
+        return parameters
+
+    ours = trained(lambda groups: NesterovSGD(groups, lr=0.1, momentum=0.7))
+    theirs = trained(lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.7, nesterov=True))
+    torch.testing.assert_close(ours, theirs)

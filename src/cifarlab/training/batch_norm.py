@@ -70,7 +70,6 @@ def _wide(values_C: torch.Tensor) -> torch.Tensor:
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """nn.BatchNorm2d whose batch, in training, is that of all ranks; running statistics are equal on all of them."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Normalise this rank's N x C x H x W; every rank must bring as many values."""
         if not self.training:
@@ -98,8 +97,11 @@ def global_batch_norm(model: nn.Module, enabled: bool) -> Iterator[None]:
     norms = [module for module in model.modules() if enabled and type(module) is nn.BatchNorm2d]
     for norm in norms:
         norm.__class__ = GlobalBatchNorm2d
+        # set here, not as a decorator: it loads the compiler
+        norm.forward = torch.compiler.disable(norm.forward)  # type: ignore[method-assign, no-untyped-call]
     try:
         yield
     finally:
         for norm in norms:
+            del norm.forward
             norm.__class__ = nn.BatchNorm2d

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -62,7 +63,8 @@ class Muon(torch.optim.Optimizer):
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not parameters:
                 continue
-            updates = self._momentum(parameters, group["momentum"])
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            updates = _nesterov(self, parameters, gradients, group["momentum"])
             norms = torch._foreach_norm(parameters)
             scales = [len(parameter) ** 0.5 / norm for parameter, norm in zip(parameters, norms, strict=True)]
             torch._foreach_mul_(parameters, scales)
@@ -74,16 +76,42 @@ class Muon(torch.optim.Optimizer):
                     parameter = _in_memory_order(parameters[index])
                     parameter.add_(step.reshape(parameter.shape), alpha=-group["lr"])
 
-    def _momentum(self, parameters: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
-        """Update the momentum buffers and return the Nesterov steps."""
-        for parameter in parameters:
-            if not self.state[parameter]:
-                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, grads)
-        return list(torch._foreach_add(grads, buffers, alpha=momentum))
+
+class NesterovSGD(torch.optim.Optimizer):
+    """SGD with Nesterov momentum, as torch.optim.SGD, which loads the compiler, most of a second, at its first step."""
+
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters; weight decay is added to their gradients."""
+        assert closure is None
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            if not parameters:
+                continue
+            if group["weight_decay"]:
+                gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+            updates = _nesterov(self, parameters, gradients, group["momentum"])
+            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+
+def _nesterov(
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.Tensor],
+    gradients: list[torch.Tensor],
+    momentum: float,
+) -> list[torch.Tensor]:
+    """Update the momentum buffers and return the Nesterov steps."""
+    for parameter in parameters:
+        if not optimizer.state[parameter]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    buffers = [optimizer.state[parameter]["momentum_buffer"] for parameter in parameters]
+    torch._foreach_mul_(buffers, momentum)
+    torch._foreach_add_(buffers, gradients)
+    return list(torch._foreach_add(gradients, buffers, alpha=momentum))
 
 
 def _batches(shapes: list[tuple[int, int]]) -> list[list[int]]:
@@ -113,11 +141,25 @@ def _in_memory_order(filters: torch.Tensor) -> torch.Tensor:
     return filters.permute(0, 2, 3, 1) if in_nhwc else filters
 
 
+def _leave_compiler_unloaded() -> None:
+    """Keep torch's optimisers from loading torch.compile, most of a second, at their first call.
+
+    They do it to keep these methods out of compiled code, and remember the protected form in an attribute; no step is
+    compiled here. Should torch name the attribute otherwise one day, only the second is lost (a test tells).
+    """
+    base = torch.optim.Optimizer
+    for method in (base.add_param_group, base.zero_grad, base.state_dict, base.load_state_dict):
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None and "torch._dynamo" not in sys.modules:
+            plain.__dict__.setdefault("__dynamo_disable", plain)
+
+
 def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """Return the optimisers that together cover every trainable parameter once.
 
     Every parameter group remembers its peak learning rate as ``peak_lr``.
     """
+    _leave_compiler_unloaded()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     filters = [parameter for parameter in trainable if parameter.ndim == 4]
     matrices = [parameter for parameter in trainable if parameter.ndim in (2, 3)]
@@ -130,7 +172,8 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
             {"params": vectors, "lr": config.bias_lr, **plain},
         ]
         optimizers = [Muon(filters, lr=config.lr, momentum=config.momentum)] if filters else []
-        optimizers.append(_sgd([group for group in groups if group["params"]], config.sgd_momentum))
+        rest = [group for group in groups if group["params"]]
+        optimizers.append(NesterovSGD(rest, lr=config.head_lr, momentum=config.sgd_momentum))
     else:
         groups = [
             {"params": filters + matrices, "lr": config.lr, **decay},
@@ -140,15 +183,11 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
         if config.name == "adamw":
             optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, config.beta2))]
         else:
-            optimizers = [_sgd(groups, config.momentum)]
+            optimizers = [NesterovSGD(groups, lr=config.lr, momentum=config.momentum)]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
-
-
-def _sgd(groups: list[dict[str, Any]], momentum: float) -> torch.optim.SGD:
-    return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
