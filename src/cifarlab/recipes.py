@@ -31,7 +31,7 @@ def fast70() -> Config:
 
     Command: cifarlab train fast70
 
-    Measured: test accuracy 71.29 % (n = 10 seeds) with mirrored views of uncertain images, train clock 3.0 s, 6.8 s
+    Measured: test accuracy 70.60 % (n = 10 seeds) with mirrored views of uncertain images, train clock 2.6 s, 6.6 s
     from the start of the process, on two cores of an Intel Xeon with AMX, torch 2.13.0, 2026-11-21:
     docs/results/fast70_cpu-intel-xeon-amx.json. Chosen on validation.
 
@@ -58,9 +58,10 @@ def fast90() -> Config:
 
     Command: cifarlab train fast90
 
-    Measured: test accuracy 90.46 % (n = 5 seeds) with test-time views, train clock 61 s, on two cores of an Intel Xeon
-    with AMX, torch 2.13.0, 2026-11-21: docs/results/fast90_cpu-intel-xeon-amx.json. Chosen on validation but for the
-    length of the run (docs/log.md). Two cores without AMX take about twice as long.
+    Measured: test accuracy 90.12 % (n = 5 seeds) with test-time views, train clock 47 s, on two cores of an Intel Xeon
+    with AMX, torch 2.13.0, 2026-11-21: docs/results/fast90_cpu-intel-xeon-amx.json. Chosen on validation. Two cores
+    without AMX take about twice as long. Before the clock runs some loops are compiled, for ten to twenty seconds the
+    first time, where there is a C++ compiler.
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here narrower, with smaller

@@ -143,7 +143,7 @@ def _other_machine(bench, monkeypatch):
 
 
 def _other_config(bench, monkeypatch):
-    changed = with_fields(load_recipe("fast90"), train__epochs=5.0)
+    changed = with_fields(load_recipe("fast90"), train__epochs=3.0)
     monkeypatch.setattr(sys.modules["arms"], "load_recipe", lambda name: changed)
     return {"recipes": ("fast90",)}, "config"
 
