@@ -16,15 +16,14 @@ from cifarlab.training.checkpoint import TrainState
 from cifarlab.training.schedule import training_size
 
 
-def compiled(config: Config, model: nn.Module, device: torch.device, num_ranks: int) -> nn.Module:
+def compiled(config: Config, model: nn.Module, device: torch.device) -> nn.Module:
     """Return what computes the logits: the model itself, or its compiled form.
 
-    Speednet on a CPU stays as it is but for its pooling, norms and activations; those of several ranks look at each
-    other's images and are not compiled.
+    Speednet on a CPU stays as it is but for its pooling, norms and activations.
     """
     assert isinstance(model, ImageClassifier)
     if isinstance(model.network, Speednet) and device.type == "cpu":
-        model.network.fuse(config.train.compile and num_ranks == 1)
+        model.network.fuse(config.train.compile)
         return model
     return torch.compile(model) if config.train.compile else model  # type: ignore[return-value]
 

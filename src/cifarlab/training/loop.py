@@ -136,7 +136,7 @@ def fit(
     weights_K = None
     if config.train.class_weights == "balanced":
         weights_K = (len(splits.train) / (splits.train.num_classes * splits.train.class_counts)).to(device)
-    model = compiled(config, state.model, device, world.size)
+    model = compiled(config, state.model, device)
     fitting = Fit(
         config=config,
         state=state,

@@ -60,10 +60,9 @@ class Muon(torch.optim.Optimizer):
         """Update all filters; those of one shape are orthogonalised together."""
         assert closure is None
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            parameters, gradients = _with_gradients(group)
             if not parameters:
                 continue
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             updates = _nesterov(self, parameters, gradients, group["momentum"])
             norms = torch._foreach_norm(parameters)
             scales = [len(parameter) ** 0.5 / norm for parameter, norm in zip(parameters, norms, strict=True)]
@@ -88,14 +87,19 @@ class NesterovSGD(torch.optim.Optimizer):
         """Update all parameters; weight decay is added to their gradients."""
         assert closure is None
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            parameters, gradients = _with_gradients(group)
             if not parameters:
                 continue
             if group["weight_decay"]:
                 gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
             updates = _nesterov(self, parameters, gradients, group["momentum"])
             torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+
+def _with_gradients(group: dict[str, Any]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the parameters of a group that have a gradient, and their gradients."""
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    return parameters, [parameter.grad for parameter in parameters]
 
 
 def _nesterov(
