@@ -13,7 +13,7 @@ import cifarlab
 ROOT = Path(cifarlab.__file__).parent
 # Each line may import lines above it. Rooms of one line do not import each other, but for the pairs in ALLOWED.
 LAYERS = [
-    {"errors", "console", "metrics", "stats", "device", "seeding", "environment", "machine", "ranks"},
+    {"errors", "console", "metrics", "stats", "differences", "device", "seeding", "environment", "machine", "ranks"},
     {"config", "decision", "diagnosis", "plots", "hazards"},
     {"config_yaml", "recipes", "data", "models"},
     {"run", "arithmetic"},
