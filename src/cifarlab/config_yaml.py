@@ -80,6 +80,20 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def typed_value(kind: Any, value: Any, where: str) -> Any:
+    """Return a plain value as an annotated type has it, plain again; ranges are not checked.
+
+    Args:
+        kind: The annotation of a field.
+        value: Plain value.
+        where: The field's dotted name, for messages.
+
+    Raises:
+        ConfigError: If the value has another type.
+    """
+    return _plain(_build(kind, value, where))
+
+
 def _build(kind: Any, value: Any, where: str) -> Any:
     """Convert a plain value to the annotated type; ``where`` is the field's dotted name for messages."""
     if dataclasses.is_dataclass(kind):

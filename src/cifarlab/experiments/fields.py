@@ -1,0 +1,98 @@
+"""The fields of a Config by their dotted names: which there are, of what type, and a Config with some of them set."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from cifarlab.config import Config, ModelConfig
+from cifarlab.config_yaml import config_from_dict, config_to_dict
+from cifarlab.errors import ConfigError
+
+_FAMILIES = tuple(name for name, kind in typing.get_type_hints(ModelConfig).items() if dataclasses.is_dataclass(kind))
+
+
+def field_types() -> dict[str, Any]:
+    """Return the annotated type of every field of Config by its dotted name, such as 'optimizer.lr': float."""
+    return _types_of(Config, "")
+
+
+def _types_of(section: Any, prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(section).items():
+        if dataclasses.is_dataclass(kind):
+            found |= _types_of(kind, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = kind
+    return found
+
+
+def resolve_field(name: str, config: Config) -> str:
+    """Return the full dotted name of a field.
+
+    ``model.activation`` stands for the field of the chosen network, such as ``model.convnet.activation``, and a dash
+    may stand for an underscore, as on the command line.
+
+    Raises:
+        ConfigError: If there is no such field; it names the closest one.
+    """
+    types, dotted = field_types(), name.strip().replace("-", "_")
+    short = dotted.removeprefix("model.")
+    for candidate in (dotted, f"model.{config.model.name}.{short}"):
+        if candidate in types and (candidate == dotted or dotted.startswith("model.")):
+            return candidate
+    section = [field for field in types if field.startswith(dotted.partition(".")[0] + ".")]
+    close = difflib.get_close_matches(dotted, types, n=1, cutoff=0.75) or [
+        field for field in types if field.rpartition(".")[2] == dotted.rpartition(".")[2]
+    ]
+    known = section or dict.fromkeys(field.partition(".")[0] for field in types)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    raise ConfigError(f"unknown field {name!r}; {hint}")
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return a configuration with some fields replaced.
+
+    Args:
+        config: Where all other fields come from.
+        values: Plain values (lists for tuples) by full dotted name.
+
+    Raises:
+        ConfigError: If a value has the wrong type or lies out of range, naming the field.
+    """
+    plain = config_to_dict(config)
+    for name, value in values.items():
+        *sections, field = name.split(".")
+        part = plain
+        for section in sections:
+            part = part[section]
+        part[field] = value
+    return config_from_dict(plain)
+
+
+def value_of(config: Config, name: str) -> Any:
+    """Return the plain value of a field by its full dotted name."""
+    value: Any = config_to_dict(config)
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def idle_reason(name: str, config: Config, varied: frozenset[str] = frozenset()) -> str:
+    """Say why a field has no effect in this configuration; empty if it has one.
+
+    Args:
+        name: Full dotted name.
+        config: The configuration.
+        varied: Full dotted names of the fields that are varied along with it.
+    """
+    family = name.split(".")[1] if name.startswith("model.") else ""
+    if family in _FAMILIES and family != config.model.name and "model.name" not in varied:
+        return f"{name} has no effect with model.name {config.model.name}"
+    muon_only = ("optimizer.head_lr", "optimizer.bias_lr", "optimizer.sgd_momentum")
+    if name in muon_only and config.optimizer.name != "muon" and "optimizer.name" not in varied:
+        return f"{name} has no effect with optimizer.name {config.optimizer.name}"
+    return ""
