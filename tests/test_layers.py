@@ -15,7 +15,7 @@ ROOT = Path(cifarlab.__file__).parent
 LAYERS = [
     {"errors", "console", "metrics", "stats", "differences", "device", "seeding", "environment", "machine", "ranks"},
     {"config", "decision", "diagnosis", "plots", "hazards"},
-    {"config_yaml", "recipes", "data", "models"},
+    {"config_yaml", "recipes", "data", "models", "predictions_file"},
     {"run", "arithmetic"},
     {"inference"},
     {"export"},

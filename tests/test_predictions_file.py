@@ -1,0 +1,272 @@
+"""Foreign predictions: every plausible form gives the same answer, everything else one clear line."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifarlab.errors import DataError
+from cifarlab.predictions_file import ForeignPredictions, read_table, resolve, vocabulary
+
+NAMES = ("airplane", "automobile", "Polar Bear", "cat")
+IDS = [3, 0, 2, 1, 2]
+LABELS = [3, 0, 2, 2, 2]
+
+
+def words(ids: list[int]) -> list[str]:
+    return [NAMES[k] for k in ids]
+
+
+def scores(ids: list[int]) -> list[list[float]]:
+    return [[9.5 if k == best else -k - 1e-3 for k in range(4)] for best in ids]
+
+
+def lines(*rows: object) -> str:
+    return "\n".join(str(row) for row in rows) + "\n"
+
+
+def table_lines(rows: list[list[float]], *, header: str = "", by: str = ",", index: bool = False) -> str:
+    body = [by.join(map(str, [*([n] if index else []), *row])) for n, row in enumerate(rows)]
+    return lines(*([header] if header else []), *body)
+
+
+def read(path: Path, text: str | bytes, names: tuple[str, ...] = NAMES, count: int = 5) -> ForeignPredictions:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return resolve(read_table(path), names, count, "test")
+
+
+WITHOUT_LABELS = {
+    "one id a line": lines(*IDS),
+    "no newline at the end": "\n".join(map(str, IDS)),
+    "Windows": "\r\n".join(map(str, IDS)) + "\r\n",
+    "as numpy.savetxt writes": lines(*(f"{k:.18e}" for k in IDS)),
+    "with a comment": "# from the vendor\n" + lines(*IDS),
+    "empty lines at the end": lines(*IDS) + "\n\n",
+    "one name a line": lines(*words(IDS)),
+    "names in any case": lines(*(name.upper() for name in words(IDS))),
+    "names of a tutorial": lines("cat", "plane", "polar bear", "car", "Polar Bear"),
+    "header": lines("prediction", *IDS),
+    "another header": lines("Y pred", *words(IDS)),
+    "an unknown header above numbers": lines("modell-antwort", *IDS),
+    "quoted": lines('"prediction"', *(f'"{name}"' for name in words(IDS))),
+    "index": lines("index,prediction", *(f"{n},{k}" for n, k in enumerate(IDS))),
+    "index in another order": lines("index,prediction", "4,2", "0,3", "2,2", "1,0", "3,1"),
+    "index after": lines("prediction;id", *(f"{NAMES[k]};{n}" for n, k in enumerate(IDS))),
+    "index from one": lines("id,label", *(f"{n + 1},{NAMES[k]}" for n, k in enumerate(IDS))),
+    "as pandas writes": lines(",pred", *(f"{n},{k}" for n, k in enumerate(IDS))),
+    "tabs without header": lines(*(f"{n}\t{k}" for n, k in enumerate(IDS))),
+    "spaces after commas": lines("index, prediction", *(f"{n}, {k}" for n, k in enumerate(IDS))),
+    "further columns": lines("name,predicted,confidence", *(f"{n}.png,{k},0.5" for n, k in enumerate(IDS))),
+    "scores": table_lines(scores(IDS)),
+    "scores and spaces": table_lines(scores(IDS), by=" "),
+    "scores with an index": table_lines(scores(IDS), index=True),
+    "named scores": lines("cat,airplane,polar bear,automobile", *(f"{r[3]},{r[0]},{r[2]},{r[1]}" for r in scores(IDS))),
+    "scores as pandas writes": table_lines(scores(IDS), header=",0,1,2,3", index=True),
+    "scores as pandas writes without index": table_lines(scores(IDS), header="0,1,2,3"),
+    "scores with other names": table_lines(scores(IDS), header="id,p_a,p_b,p_c,p_d", index=True),
+}
+WITH_LABELS = {
+    "three columns": lines("index,prediction,label", *(f"{n},{IDS[n]},{LABELS[n]}" for n in (1, 0, 4, 3, 2))),
+    "as evaluate writes": lines(
+        "index,name,label,predicted,confidence",
+        *(f"{n},,{NAMES[LABELS[n]]},{NAMES[k]},0.91" for n, k in enumerate(IDS)),
+    ),
+    "usual names": lines("y_true,y_pred", *(f"{LABELS[n]},{k}" for n, k in enumerate(IDS))),
+    "scores and target": lines(
+        "target,airplane,automobile,polar bear,cat",
+        *(",".join(map(str, [LABELS[n], *row])) for n, row in enumerate(scores(IDS))),
+    ),
+}
+JSON_WITHOUT_LABELS = {
+    "list": IDS,
+    "list of names": words(IDS),
+    "list of texts": [str(k) for k in IDS],
+    "floats": [float(k) for k in IDS],
+    "object": {"model": "x", "predictions": IDS},
+    "by index": {str(n): k for n, k in reversed(list(enumerate(IDS)))},
+    "objects": [{"prediction": k, "confidence": 0.5} for k in IDS],
+    "objects with index": [{"index": n, "class": NAMES[IDS[n]]} for n in (2, 1, 0, 4, 3)],
+    "rows of scores": scores(IDS),
+    "named scores": [{"cat": r[3], "automobile": r[1], "airplane": r[0], "polar bear": r[2]} for r in scores(IDS)],
+    "logits": {"logits": scores(IDS)},
+}
+JSON_WITH_LABELS = {
+    "object": {"predictions": IDS, "labels": LABELS},
+    "shuffled": {"index": [4, 3, 2, 1, 0], "y_pred": IDS[::-1], "targets": LABELS[::-1]},
+    "objects": [{"label": NAMES[LABELS[n]], "pred": k} for n, k in enumerate(IDS)],
+}
+
+
+@pytest.mark.parametrize("text", WITHOUT_LABELS.values(), ids=WITHOUT_LABELS)
+def test_text_without_labels(text: str, tmp_path: Path) -> None:
+    found = read(tmp_path / "vendor.csv", text)
+    assert found.predicted_N.tolist() == IDS
+    assert found.predicted_N.dtype == np.int64
+    assert found.labels_N is None
+
+
+@pytest.mark.parametrize("text", WITH_LABELS.values(), ids=WITH_LABELS)
+def test_text_with_labels(text: str, tmp_path: Path) -> None:
+    found = read(tmp_path / "vendor.txt", text)
+    assert found.predicted_N.tolist() == IDS
+    assert found.labels_N is not None
+    assert found.labels_N.tolist() == LABELS
+
+
+@pytest.mark.parametrize("value", JSON_WITHOUT_LABELS.values(), ids=JSON_WITHOUT_LABELS)
+def test_json_without_labels(value: object, tmp_path: Path) -> None:
+    found = read(tmp_path / "vendor.json", json.dumps(value))
+    assert found.predicted_N.tolist() == IDS
+    assert found.labels_N is None
+
+
+@pytest.mark.parametrize("value", JSON_WITH_LABELS.values(), ids=JSON_WITH_LABELS)
+def test_json_with_labels(value: object, tmp_path: Path) -> None:
+    found = read(tmp_path / "vendor.json", json.dumps(value))
+    assert found.predicted_N.tolist() == IDS
+    assert found.labels_N is not None
+    assert found.labels_N.tolist() == LABELS
+
+
+@pytest.mark.parametrize("array", [np.array(IDS), np.array(IDS, dtype=np.uint8), np.array(scores(IDS), np.float16)])
+def test_arrays(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", array)
+    assert resolve(read_table(tmp_path / "p.npy"), NAMES, 5, "test").predicted_N.tolist() == IDS
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_of_byte_order_are_understood(encoding: str, tmp_path: Path) -> None:
+    text = lines("prediction", "Bär", "cat")
+    assert read(tmp_path / "p.csv", text.encode(encoding), ("bär", "cat"), 2).predicted_N.tolist() == [0, 1]
+
+
+def test_notes_say_what_was_assumed(tmp_path: Path) -> None:
+    def notes(text: str) -> str:
+        return " ".join(read(tmp_path / "p.csv", text).notes)
+
+    assert "has no index" in notes(WITHOUT_LABELS["one id a line"])
+    assert notes(WITHOUT_LABELS["index"]) == ""
+    assert "counts images from 1" in notes(WITHOUT_LABELS["index from one"])
+    assert "taken as such" in notes(WITHOUT_LABELS["index from one"])
+    assert "without class names" in notes(WITHOUT_LABELS["scores with other names"])
+    assert "without class names" not in notes(WITHOUT_LABELS["named scores"])
+
+
+def test_classes_named_by_numbers_are_taken_by_name(tmp_path: Path) -> None:
+    """In the order of names '10' stands before '2', so ids and names differ."""
+    assert read(tmp_path / "p.csv", "2\n10\n1\n", ("1", "10", "2"), 3).predicted_N.tolist() == [2, 1, 0]
+    assert read(tmp_path / "p.json", "[2, 10.0, 1]", ("1", "10", "2"), 3).predicted_N.tolist() == [2, 1, 0]
+
+
+WRONG = {
+    "p.csv": [
+        (lines(*IDS[:4]), "holds 4 predictions, but the test split has 5 images"),
+        (lines(3, 0, 4, 1, 2), "line 3: the class is 4, but ids are whole numbers from 0 to 3"),
+        (lines(3, 0, -1, 1, 2), "line 3: the class is -1, but"),
+        (lines(3, 0, 1.5, 1, 2), "line 3: the class is 1.5, but"),
+        (lines(3, 0, "nan", 1, 2), "line 3: the class is missing (nan)"),
+        (lines(3, 0, "", 1, 2), "line 3: the class is missing (empty)"),
+        (lines(3, 0, "catt", 1, 2), "line 3: 'catt' is none of the classes; did you mean cat?"),
+        (lines(3, 0, "zebra", 1, 2), "they are airplane, automobile, Polar Bear, cat"),
+        (lines("index,prediction", "0,1", "1,1", "2,1", "2,1", "4,1"), "index 2 twice and index 3 not at all"),
+        (lines("index,prediction", "0,1", "1,1", "2,1", "3,1", "5,1"), "line 6: index 5 is outside 0..4"),
+        (lines("index,prediction", "0,1", "1,1", "x,1", "3,1", "4,1"), "line 4: the index 'x' is no position"),
+        (lines("index,prediction", "0,1", "1,1", ",1", "3,1", "4,1"), "line 4: the index '' is no position"),
+        (lines("index,prediction", "0,1", "1,1", "2", "3,1", "4,1"), "line 4: 1 columns, but 2 before"),
+        (lines(*(f"{k},{k}" for k in IDS)), "begin it with the line index,prediction"),
+        (lines("index", *range(5)), "has no column of predictions"),
+        (lines("prediction"), "holds a header, but no predictions"),
+        (lines("index,prediction"), "holds a header, but no predictions"),
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("# nothing\n", "is empty"),
+        (b"prediction\ncat\nB\xe4r\n", "is not text in UTF-8 (line 3)"),
+        (b"\x00\x01\x02", "is not text"),
+        (table_lines([[1, 2, 3]] * 5), "has 3 scores an image, but there are 4 classes"),
+        (table_lines([[1, 2, 3, "nan"]] * 5), "line 1: a score is missing, NaN or infinite"),
+        (table_lines([[1, 2, 3, "inf"]] * 5), "line 1: a score"),
+        (table_lines(scores(IDS), header="cat,airplane,bird,x"), "a column of scores is named 'bird'"),
+        (table_lines(scores(IDS), header="cat,airplane,cat,automobile"), "a column of scores is named 'cat'"),
+        (table_lines(scores(IDS), header="id,1,2,3,4", index=True), "a column of scores is named '4'"),
+    ],
+    "p.json": [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("3", "holds no predictions"),
+        ("[]", "holds no predictions"),
+        ('{"answers": 3}', "holds no predictions"),
+        ('{"predictions": []}', "holds no predictions"),
+        ("[3, 0, NaN, 1, 2]", "entry 2: the class is missing (nan)"),
+        ("[3, 0, null, 1, 2]", "entry 2: the class is missing (None)"),
+        ("[3, 0, true, 1, 2]", "entry 2"),
+        ("[3, 0, 1e400, 1, 2]", "entry 2"),
+        ("[3, 0, [1], 1, 2]", "entry 2"),
+        ("[[1, 2, 3, 4], [1, 2]]", "entry 1: 4 scores are needed"),
+        ('{"predictions": [1, 2], "labels": [1]}', "holds 2 predictions, but 1 labels"),
+        ('{"0": 1, "1": 2, "1": 3}', "has '1' twice in one object"),
+        ('[{"index": 0, "prediction": 1}, {"index": 1}]', "holds 2 predictions"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"), [(name, *case) for name, cases in WRONG.items() for case in cases]
+)
+def test_what_is_wrong_is_one_clear_line(name: str, text: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read(tmp_path / name, text)
+    assert message in str(error.value)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_not_there_or_are_pickles(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"):
+        read_table(tmp_path / "nothing.csv")
+    with pytest.raises(DataError, match="cannot read"):
+        read_table(tmp_path)
+    np.save(tmp_path / "p.npy", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="no array of numbers"):
+        read_table(tmp_path / "p.npy")
+    np.save(tmp_path / "q.npy", np.zeros((2, 2, 2)))
+    with pytest.raises(DataError, match="N class ids or N x K scores"):
+        read_table(tmp_path / "q.npy")
+    (tmp_path / "r.npy").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError):
+        read_table(tmp_path / "r.npy")
+
+
+def test_a_vocabulary_is_made_of_labels() -> None:
+    assert vocabulary(["2", "0", "1.0"]) == ("0", "1", "2")
+    assert vocabulary(["cat", " ant ", "cat"]) == ("ant", "cat")
+
+
+def test_damaged_files_never_give_anything_but_predictions_or_one_line(tmp_path: Path) -> None:
+    """Random cuts, copies and changes of good files: no exception but ours, and every answer is a class."""
+    generator = random.Random(0)
+    good = {"p.csv": [*WITHOUT_LABELS.values(), *WITH_LABELS.values()]}
+    good["p.json"] = [json.dumps(value) for value in (*JSON_WITHOUT_LABELS.values(), *JSON_WITH_LABELS.values())]
+    refused = 0
+    for _ in range(1500):
+        name = generator.choice(list(good))
+        content = bytearray(generator.choice(good[name]).encode())
+        for _ in range(generator.randint(1, 3)):
+            start, length = generator.randrange(len(content) + 1), generator.randint(0, 6)
+            new = bytes(generator.choice(b'0123456789,;\n\t"[]{}:-.eE \x00\xff\xc3nai#') for _ in range(length))
+            content[start : start + generator.randint(0, 6)] = new
+        problem = ""
+        try:
+            found = read(tmp_path / name, bytes(content))
+        except DataError as error:
+            problem = str(error)
+        assert "\n" not in problem
+        refused += problem != ""
+        if problem:
+            continue
+        assert found.predicted_N.shape == (5,)
+        assert 0 <= found.predicted_N.min() <= found.predicted_N.max() < 4
+    assert 500 < refused < 1500
