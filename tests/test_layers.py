@@ -22,7 +22,8 @@ LAYERS = [
     {"training", "serving"},
     {"experiments"},
     {"commands"},
-    {"cli_arguments"},
+    {"cli_arguments", "cli_tools"},
+    {"cli_compare", "cli_study", "cli_tune"},
     {"cli"},
     {"__main__"},
 ]

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import tyro
 
 import cifarlab
 from cifarlab import console, ranks
@@ -31,6 +27,9 @@ from cifarlab.cli_arguments import (
     ReportArguments,
     TrainArguments,
 )
+from cifarlab.cli_tools import fetch_first as _fetch_first
+from cifarlab.cli_tools import parse as _parse
+from cifarlab.cli_tools import stoppable as _stoppable
 from cifarlab.config import Config, DataConfig
 from cifarlab.errors import CifarlabError, UsageError
 from cifarlab.recipes import RECIPES, load_recipe
@@ -39,13 +38,6 @@ if TYPE_CHECKING:
     from cifarlab.commands.doctor import Checkup
     from cifarlab.commands.evaluate import Evaluation
     from cifarlab.run import Run
-    from cifarlab.training.loop import Hooks
-
-
-def _parse(arguments: Any, command: str, argv: Sequence[str], default: Any = None) -> Any:
-    """Parse ``argv`` into a dataclass; tyro prints help and usage errors and exits with 0 or 2."""
-    keywords = {} if default is None else {"default": default}
-    return tyro.cli(arguments, prog=f"cifarlab {command}", args=list(argv), **keywords)
 
 
 def run_fetch(argv: Sequence[str]) -> None:
@@ -60,16 +52,6 @@ def run_fetch(argv: Sequence[str]) -> None:
     else:
         kept = f"kept in {result.path}" if result.path else "not kept, for the folder cannot be written"
         console.print_line(f"{arguments.dataset}: verified, from {result.source}, {kept}")
-
-
-def _fetch_first(data: DataConfig) -> None:
-    """Bring a public data set with its progress shown, before a command that would otherwise wait in silence."""
-    if data.folder or data.csv:
-        return
-    from cifarlab.data import load_source
-
-    with console.TransferDisplay() as display:
-        load_source(data, progress=display.update, notify=display.notify)
 
 
 def run_explore(argv: Sequence[str]) -> None:
@@ -152,26 +134,6 @@ def _train_defaults(argv: Sequence[str]) -> TrainArguments:
         raise UsageError(f"start from the recipe {named} or from --config {path}, not from both")
     base = load_config(Path(path)) if path else load_recipe(named or DEFAULT_RECIPE)
     return TrainArguments(**{field.name: getattr(base, field.name) for field in fields(Config)})
-
-
-@contextmanager
-def _stoppable(on_step: Callable[[Any], None], on_epoch: Callable[[Any], None]) -> Iterator[Hooks]:
-    """Turn SIGINT and SIGTERM into a stop after the current step; a second SIGINT ends at once."""
-    from cifarlab.training.loop import Hooks
-
-    received: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        console.notify("stopping after this step and saving; interrupt again to end at once")
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield Hooks(on_step=on_step, on_epoch=on_epoch, stop_signal=lambda: received[0] if received else 0)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def run_evaluate(argv: Sequence[str]) -> None:
