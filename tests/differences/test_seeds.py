@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 
-from cifarlab.differences import compare_seeds, groups, holm
+from cifarlab.differences import compare_seeds, groups, holm, letter_groups
 
 # Student's sleep data (1908), as in R's datasets; t.test gives p = 0.07939 and [-3.3654832, 0.2054832]
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -245,6 +245,12 @@ def test_the_exact_test_with_three_seeds_tells_nobody_apart() -> None:
     values = {"a": [0.9, 0.901, 0.902], "b": [0.5, 0.501, 0.502]}
     assert groups(["a", "b"], values) == [["a"], ["b"]]
     assert groups(["a", "b"], values, test="permutation") == [["a", "b"]]
+
+
+def test_letters_of_given_pairs() -> None:
+    assert letter_groups("abc", []) == [["a", "b", "c"]]
+    assert letter_groups("abcd", [("a", "b"), ("c", "a")]) == [["a", "d"], ["b", "c", "d"]]
+    assert letter_groups("", []) == []
 
 
 def test_groups_of_none_and_of_one() -> None:

@@ -14,7 +14,7 @@ from cifarlab.differences.paired import (
     smallest_significant_difference,
 )
 from cifarlab.differences.planning import detectable_difference, seeds_needed
-from cifarlab.differences.seeds import SeedDifference, compare_seeds, groups, holm
+from cifarlab.differences.seeds import SeedDifference, compare_seeds, groups, holm, letter_groups
 from cifarlab.differences.variance import VarianceParts, variance_parts
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "detectable_paired_difference",
     "groups",
     "holm",
+    "letter_groups",
     "seeds_needed",
     "smallest_significant_difference",
     "variance_parts",

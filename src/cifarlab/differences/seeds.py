@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -187,23 +187,31 @@ def groups(
         Piepho (2004), "An algorithm for a letter-based representation of all-pairwise comparisons", J. Comput. Graph.
         Stat. 13, 456-466 (insert and absorb).
     """
-    if not names:
-        return []
     pairs = list(combinations(range(len(names)), 2))
     values = [values_by_name[name] for name in names]
     p_values = [compare_seeds(values[i], values[j]).p_value(test) for i, j in pairs]
-    columns = [frozenset(range(len(names)))]
-    for pair, p in zip(pairs, holm(p_values), strict=True):
-        if p < alpha:
-            columns = _separate(columns, *pair)
-    order = sorted(range(len(names)), key=lambda i: -float(np.mean(values[i])))
-    place = {i: rank for rank, i in enumerate(order)}
-    ranked = sorted(sorted(column, key=place.__getitem__) for column in columns)
-    ranked.sort(key=lambda column: [place[i] for i in column])
-    return [[names[i] for i in column] for column in ranked]
+    apart = [(names[i], names[j]) for (i, j), p in zip(pairs, holm(p_values), strict=True) if p < alpha]
+    return letter_groups(sorted(names, key=lambda name: -float(np.mean(values_by_name[name]))), apart)
 
 
-def _separate(columns: list[frozenset[int]], i: int, j: int) -> list[frozenset[int]]:
-    """Split every group that holds both i and j in two, and drop groups that lie within another."""
-    parts = {part for group in columns for part in ((group - {i}, group - {j}) if {i, j} <= group else (group,))}
-    return [part for part in parts if not any(part < other for other in parts)]
+def letter_groups(ranked: Sequence[str], apart: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Return the compact letter display of a ranking: the largest sets in which nobody is told apart.
+
+    Args:
+        ranked: Distinct names, best first.
+        apart: The pairs that were told apart.
+
+    Returns:
+        Groups in the order of their best members; within each the best first.
+    """
+    place = {name: rank for rank, name in enumerate(ranked)}
+    columns = [frozenset(ranked)] if ranked else []
+    for pair in apart:
+        parts = {
+            part
+            for column in columns
+            for part in ((column - {pair[0]}, column - {pair[1]}) if column.issuperset(pair) else (column,))
+        }
+        columns = [part for part in parts if not any(part < other for other in parts)]
+    ordered = [sorted(column, key=place.__getitem__) for column in columns]
+    return sorted(ordered, key=lambda column: [place[name] for name in column])
