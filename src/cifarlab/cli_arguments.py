@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from cifarlab.config import Config, DataConfig
+from cifarlab.experiments.presets import PRESETS
 from cifarlab.recipes import RECIPES
 
 DEFAULT_RECIPE = "fast90"
@@ -118,3 +119,46 @@ class DoctorArguments:
     """Leave out the measurements, which take some seconds."""
     json: bool = False
     """Print everything as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyArguments:
+    """Compare configurations over seeds: every combination of the varied values, or a preset, or a list of arms.
+
+    Every trial is an ordinary run, judged on validation images. A study that is stopped goes on with the same command;
+    the same command in a second process or on another machine shares the work.
+    """
+
+    recipe: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(help=f"Recipe all trials start from: {', '.join(RECIPES)}. A preset brings its own."),
+    ] = ""
+    preset: Annotated[str, tyro.conf.arg(help=f"A study by name: {', '.join(PRESETS)}.")] = ""
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Field and its values, such as model.activation=relu,gelu; given several times, every combination is an arm."""
+    arms: Path | None = None
+    """YAML file with a list of arms instead: each label with the fields it changes."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Field and value for all arms, such as train.epochs=5."""
+    config: Path | None = None
+    """YAML file to start from instead of a recipe."""
+    seeds: int = 0
+    """Trials of each arm; 0 takes the preset's number, else 5. A study can be given more seeds later."""
+    name: str = ""
+    """Name of the study; by default that of the preset, or of recipe and fields."""
+    storage: str = ""
+    """Where studies are recorded: postgresql://user@host/name, or an SQLite file; experiments.db in the runs folder."""
+    join: bool = False
+    """Work on a study that exists, and never create one; --name is enough to say which."""
+    retry_failed: bool = False
+    """Have failed trials done again."""
+    test: bool = False
+    """At the end read the test split once for every run, for figures to be published; each reading is written down."""
+    plan: float | None = None
+    """Only tell how many seeds would show a difference in accuracy, such as 0.001 for 0.1 point, and what they cost."""
+    sd: float | None = None
+    """With --plan: standard deviation over seeds to assume; by default that of the study's trials so far."""
+    out: Path | None = None
+    """Folder of the result page; by default studies/NAME in the runs folder."""
+    json: bool = False
+    """Print the result as JSON."""

@@ -190,3 +190,75 @@ class TrainingDisplay:
     def notify(self, line: str) -> None:
         """Print a notice above the bar."""
         self._console.print(Text(line), soft_wrap=True)
+
+
+class StudyDisplay:
+    """Progress of a study: a live bar over all its trials on a terminal, and one line per finished trial everywhere.
+
+    What it is told are objects of cifarlab.commands.study and cifarlab.training.loop, which this module, standing above
+    them, does not import.
+    """
+
+    def __init__(self) -> None:
+        self._console = stderr_console()
+        columns = (
+            TextColumn("{task.fields[done]}/{task.total} trials"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[left]}{task.fields[now]}"),
+        )
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        )
+        self._task: TaskID | None = None
+        self._done = 0
+        self._last_drawn = 0.0
+
+    def __enter__(self) -> StudyDisplay:
+        """Show the display."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar; the lines of the trials stay."""
+        self._progress.stop()
+
+    def begin(self, step: Any) -> None:
+        """Show which trial begins, and where the study stands."""
+        counts = step.counts
+        self._done = counts.complete + counts.failed
+        left = "" if step.seconds_left != step.seconds_left else f"{format_roughly(step.seconds_left)} left  "
+        fields: dict[str, Any] = {
+            "done": self._done,
+            "left": left,
+            "now": f"{step.trial.arm}, seed {step.trial.seed}",
+        }
+        if self._task is None:
+            self._task = self._progress.add_task("study", total=counts.total, **fields)
+        self._progress.update(self._task, completed=self._done, **fields)
+
+    def on_step(self, report: Any) -> None:
+        """Move the bar within a trial, at most ten times a second."""
+        now = time.monotonic()
+        if self._task is None or now - self._last_drawn < 0.1:
+            return
+        self._last_drawn = now
+        self._progress.update(self._task, completed=self._done + report.step / report.num_steps)
+
+    def end(self, step: Any) -> None:
+        """Print the line of a trial that ended."""
+        trial, counts = step.trial, step.counts
+        self._done = counts.complete + counts.failed
+        if trial.error:
+            outcome = f"failed: {trial.error}"
+        else:
+            views = "val/accuracy_tta" in trial.figures
+            accuracy = trial.figures["val/accuracy_tta" if views else "val/accuracy"]
+            outcome = f"val accuracy {accuracy:.2%}{' with views' if views else ''} in {format_seconds(trial.seconds)}"
+        left = f"; {format_roughly(step.seconds_left)} left" if counts.open and step.seconds_left > 0 else ""
+        self.notify(f"{self._done}/{counts.total}  {trial.arm}, seed {trial.seed}  {outcome}{left}")
+
+    def notify(self, line: str) -> None:
+        """Print a notice above the bar."""
+        self._console.print(Text(line), soft_wrap=True)

@@ -85,6 +85,11 @@ class StudyTrial:
         """Whether it was trained to the end, so that it has figures."""
         return self.state == "complete"
 
+    @property
+    def seconds(self) -> float:
+        """How long a finished trial took; of one that was stopped and resumed, the last part at least."""
+        return float(max(self.figures["wall_clock_seconds"], self.figures["train_clock_seconds"]))
+
 
 @dataclass(frozen=True)
 class StudyRecord:
@@ -170,10 +175,18 @@ def load_study(name: str, storage: optuna.storages.BaseStorage) -> StudyRecord:
     Raises:
         UsageError: If there is no study of that name.
     """
-    study = load_if_any(name, storage)
-    if study is None or SPEC_KEY not in study.user_attrs:
+    record = find_study(name, storage)
+    if record is None:
         others = [one.study_name for one in storage.get_all_studies() if SPEC_KEY in one.user_attrs]
         raise UsageError(f"there is no study {name!r} in the storage; studies are {', '.join(others) or 'none yet'}")
+    return record
+
+
+def find_study(name: str, storage: optuna.storages.BaseStorage) -> StudyRecord | None:
+    """Read a study from its storage; None if there is none of that name."""
+    study = load_if_any(name, storage)
+    if study is None or SPEC_KEY not in study.user_attrs:
+        return None
     spec = spec_from_dict(study.user_attrs[SPEC_KEY])
     trials = current_trials(study)
     planned = planned_trials(spec)
