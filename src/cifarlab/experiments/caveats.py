@@ -1,0 +1,150 @@
+"""Caveats: what a reader must know before believing a study: cost, exact tests, missing trials, odd spreads."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from cifarlab.experiments.findings import ALPHA, ArmSummary, Findings
+from cifarlab.experiments.phrases import Sentence, count, listed, p_text, per_cent, times
+
+_EQUAL_COST = 1.02  # compute that differs by less is called equal: batches are rounded
+_UNSTEADY = 4.0  # a spread so many times that of the middle arm is worth a word
+_MOST_SEEDS = 1000
+_STATES = {"waiting": "not begun"}
+
+
+def caveats(findings: Findings) -> Iterator[Sentence]:
+    """Say what limits the findings: first what supports them after all, then warnings, the gravest first."""
+    confirmed, exact = _exact(findings)
+    equal_cost, cost = _cost(findings)
+    yield from (Sentence("finding", text) for text in (confirmed, equal_cost) if text)
+    warnings = [*_completeness(findings), *findings.evidence.remarks]
+    warnings += [*_spreads(findings), *_guessing(findings), cost, *_machines(findings), exact]
+    yield from (Sentence("warning", text) for text in warnings if text)
+
+
+def _completeness(findings: Findings) -> Iterator[str]:
+    done = sum(arm.n for arm in findings.arms)
+    states: Counter[str] = Counter()
+    for arm in findings.arms:
+        states.update(arm.unfinished)
+    failed = states.pop("failed", 0)
+    if states:
+        told = listed([f"{amount} {_STATES.get(state, state)}" for state, amount in sorted(states.items())])
+        yield (
+            f"The study is not complete: {done} of {findings.planned} trials are finished ({told}). What is said here "
+            "can still change."
+        )
+    if failed:
+        where = [f"{arm.unfinished['failed']} of {arm.label}" for arm in findings.arms if arm.unfinished.get("failed")]
+        yield (
+            f"{count(failed, 'trial').capitalize()} failed ({listed(where)}). An arm is judged by its other seeds, "
+            "which flatters one whose training fails."
+        )
+    empty = [arm.label for arm in findings.arms if not arm.n]
+    if empty and len(empty) < len(findings.arms):
+        yield f"No trial of {listed(empty)} is finished: no place in the comparison."
+    single = [arm.label for arm in findings.arms if arm.n == 1]
+    if single and any(arm.n > 1 for arm in findings.arms):
+        yield (
+            f"{listed(single)} {'has' if len(single) == 1 else 'have'} one finished seed: shown, but left out of all "
+            "comparisons."
+        )
+
+
+def _spreads(findings: Findings) -> Iterator[str]:
+    tested = [arm for arm in findings.judged if arm.n > 1]
+    lost = _lost(findings)
+    still = [arm.label for arm in tested if arm.sd == 0 and arm.label not in lost]
+    if still:
+        yield (
+            f"All seeds of {listed(still)} reached exactly the same accuracy: check that the seed reaches the run, "
+            "for tests take the trials for independent."
+        )
+    if len(tested) < 3:
+        return
+    usual = sorted(arm.sd for arm in tested)[len(tested) // 2]
+    for arm in tested:
+        if arm.sd > _UNSTEADY * usual > 0:
+            yield (
+                f"{arm.label} is unsteady: its seeds range from {per_cent(arm.lowest)} to {per_cent(arm.highest)}. "
+                "The tests allow for unequal spreads; a mean says little about such an arm."
+            )
+
+
+def _guessing(findings: Findings) -> Iterator[str]:
+    if lost := _lost(findings):
+        yield (
+            f"No seed of {listed(lost)} did better than answering one class always "
+            f"({per_cent(findings.evidence.guessing)})."
+        )
+
+
+def _lost(findings: Findings) -> list[str]:
+    """Return the arms of which no seed is beyond what answering the most frequent class gives, but for chance."""
+    guessing, total = findings.evidence.guessing, findings.evidence.num_images
+    if math.isnan(guessing) or not total:
+        return []
+    limit = guessing + 2 * math.sqrt(guessing * (1 - guessing) / total)
+    return [arm.label for arm in findings.judged if arm.highest <= limit]
+
+
+def _cost(findings: Findings) -> tuple[str, str]:
+    """Return a sentence if the arms cost the same compute, and one if they do not; empty where it is unknown."""
+    known = [arm for arm in findings.judged if arm.pflop > 0]
+    if len(known) < 2:
+        return "", ""
+    cheapest, dearest = min(known, key=lambda arm: arm.pflop), max(known, key=lambda arm: arm.pflop)
+    ratio = dearest.pflop / cheapest.pflop
+    if ratio <= _EQUAL_COST:
+        return f"All arms cost the same compute ({dearest.pflop:.2g} PFLOP a run).", ""
+    return "", (
+        f"The arms did not cost the same: {dearest.label} took {times(ratio)} the compute of {cheapest.label} "
+        f"({dearest.pflop:.2g} against {cheapest.pflop:.2g} PFLOP a run){_best_cost(known, cheapest, dearest)}. "
+        "A lead may be what the compute bought."
+    )
+
+
+def _best_cost(known: Sequence[ArmSummary], cheapest: ArmSummary, dearest: ArmSummary) -> str:
+    best = known[0]
+    if best.label in (cheapest.label, dearest.label):
+        return ""
+    return f"; {best.label}, which has the highest mean, took {times(best.pflop / cheapest.pflop)} the least"
+
+
+def _machines(findings: Findings) -> Iterator[str]:
+    machines = {str(one.get("gpu") or one.get("cpu")) for one in findings.evidence.environments}
+    if len(machines) > 1:
+        yield f"The trials ran on {count(len(machines), 'kind')} of machine: their clocks cannot be compared."
+
+
+def _exact(findings: Findings) -> tuple[str, str]:
+    """Return a sentence if the exact test agrees with all claims, and one if it does not or has too few seeds to."""
+    families, share = [findings.pairs], 1
+    if findings.effects is not None:
+        families.append(tuple(pair for pairs in findings.effects.pairs.values() for pair in pairs))
+        share = 2
+    claims = [pair for family in families for pair in family if pair.supported]
+    if not claims:
+        return "", ""
+    test = "The exact permutation test, which assumes nothing about how accuracies are distributed,"
+    doubtful = [pair for pair in claims if pair.p_exact_adjusted >= ALPHA]
+    if not doubtful:
+        what = "this" if len(claims) == 1 else f"all {len(claims)} differences told apart"
+        return f"{test} confirms {what}, corrected likewise.", ""
+    which = "this" if len(claims) == 1 else "these claims"
+    if len(doubtful) < len(claims):
+        which = f"{len(doubtful)} of the {len(claims)} differences told apart"
+    tests = max(len(family) for family in families if any(pair in family for pair in doubtful))
+    smallest = max(pair.result.smallest_p for pair in doubtful)
+    if share * tests * smallest < ALPHA:
+        told = listed([f"{pair.first} over {pair.second} ({p_text(pair.p_exact_adjusted)})" for pair in doubtful], 3)
+        return "", f"{test} does not confirm {which} after correction: {told}."
+    seeds = next((n for n in range(2, _MOST_SEEDS) if share * tests * 2 / math.comb(2 * n, n) < ALPHA), _MOST_SEEDS)
+    correction = f", {min(1.0, share * tests * smallest):.2g} after correction" if share * tests > 1 else ""
+    return "", (
+        f"{test} cannot confirm {which} with so few seeds: the smallest p it can give is {smallest:.2g}{correction}; "
+        f"with {count(seeds, 'seed')} an arm it could."
+    )

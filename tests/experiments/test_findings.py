@@ -1,0 +1,207 @@
+"""Findings agree with scipy and statsmodels, and claim no more than five studies in a hundred would wrongly."""
+
+import gc
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from tests.experiments.synthetic import NUM_IMAGES, make_record
+from tests.experiments.test_factors import balanced_interaction_p
+
+from cifarlab.experiments.evidence import Evidence, load_evidence
+from cifarlab.experiments.findings import find, new_images_interval, pooled_sd
+from cifarlab.experiments.wording import tell
+
+VALUES = {"relu": [0.70, 0.72, 0.71, 0.705], "gelu": [0.74, 0.75, 0.745, 0.742], "tanh": [0.60, 0.62, 0.61, 0.64]}
+
+
+def plain_findings(values, tmp_path, **options):
+    return find(make_record(tmp_path, values, folders=False, **options), Evidence())
+
+
+def test_summaries_are_those_of_scipy_best_first(tmp_path):
+    found = plain_findings(VALUES, tmp_path, pflop={"gelu": 0.05})
+    assert [arm.label for arm in found.arms] == ["gelu", "relu", "tanh"]
+    for arm in found.arms:
+        values = VALUES[arm.label]
+        assert (arm.mean, arm.sd) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+        assert arm.interval == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
+        assert (arm.lowest, arm.highest, arm.seeds) == (min(values), max(values), (0, 1, 2, 3))
+        assert arm.gap == pytest.approx(0.02)
+        assert arm.train_clock_seconds == pytest.approx(42.0)
+        assert arm.pflop == pytest.approx(0.05 if arm.label == "gelu" else 0.01)
+        assert math.isnan(arm.views)
+    assert found.pooled_sd == pytest.approx(math.sqrt(np.mean([np.var(v, ddof=1) for v in VALUES.values()])))
+
+
+def test_pairs_are_welch_tests_with_holms_correction(tmp_path):
+    found = plain_findings(VALUES, tmp_path)
+    assert [(pair.first, pair.second) for pair in found.pairs] == [("gelu", "relu"), ("gelu", "tanh"), ("relu", "tanh")]
+    raw = [stats.ttest_ind(VALUES[p.first], VALUES[p.second], equal_var=False).pvalue for p in found.pairs]
+    np.testing.assert_allclose([pair.result.p_welch for pair in found.pairs], raw)
+    np.testing.assert_allclose([p.p_adjusted for p in found.pairs], multipletests(raw, method="holm")[1])
+    for pair in found.pairs:
+        assert pair.result.difference > 0
+        assert pair.supported == (pair.p_adjusted < 0.05)
+
+
+def test_an_arm_is_judged_with_test_time_views_where_it_has_them(tmp_path):
+    found = plain_findings(VALUES, tmp_path, views=0.01)
+    for arm in found.arms:
+        assert arm.mean == pytest.approx(np.mean(VALUES[arm.label]) + 0.01)
+        assert arm.views == arm.mean
+        assert arm.plain == pytest.approx(np.mean(VALUES[arm.label]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_holds_exactly_what_was_not_told_apart(seed, tmp_path):
+    generator = np.random.default_rng(seed)
+    values = {name: generator.normal(0.7 + 0.003 * i, 0.004, 4).tolist() for i, name in enumerate("abcde")}
+    found = plain_findings(values, tmp_path)
+    together = {frozenset(two) for group in found.groups for two in itertools.combinations(group, 2)}
+    assert together == {frozenset((pair.first, pair.second)) for pair in found.pairs if not pair.supported}
+    assert {name for group in found.groups for name in group} == set("abcde")
+
+
+def test_arms_with_one_seed_or_none_are_counted_but_not_compared(tmp_path):
+    found = plain_findings({**VALUES, "elu": [0.8, None], "silu": []}, tmp_path)
+    by_label = {arm.label: arm for arm in found.arms}
+    assert by_label["elu"].unfinished == {"failed": 1, "waiting": 2}
+    assert by_label["silu"].unfinished == {"waiting": 4}
+    assert math.isnan(by_label["silu"].mean)
+    assert math.isnan(by_label["elu"].interval[0])
+    assert [arm.label for arm in found.arms] == ["elu", "gelu", "relu", "tanh", "silu"]
+    compared = {name for pair in found.pairs for name in (pair.first, pair.second)}
+    assert compared == {name for group in found.groups for name in group} == set(VALUES)
+
+
+def test_a_pooled_spread_weighs_by_degrees_of_freedom():
+    a, b = [1.0, 2.0, 4.0], [5.0, 9.0]
+    _, p = stats.ttest_ind(a, b)
+    t = (np.mean(a) - np.mean(b)) / (pooled_sd([a, b, [7.0]]) * math.sqrt(1 / 3 + 1 / 2))
+    assert 2 * stats.t.sf(abs(t), 3) == pytest.approx(p)
+    assert math.isnan(pooled_sd([[1.0], []]))
+
+
+GRID = {f"{a} {b}": {"optimizer.lr": a, "train.ema": b} for a in (0.1, 0.2, 0.3) for b in (0.0, 0.9)}
+
+
+def grid_values(generator, cells, sd, seeds):
+    return {label: generator.normal(cells.get(label, 0.7), sd, seeds).tolist() for label in GRID}
+
+
+def test_a_grid_shares_its_five_per_cent_between_arms_and_fields(tmp_path):
+    values = grid_values(np.random.default_rng(5), {"0.3 0.9": 0.71}, 0.004, 4)
+    found = plain_findings(values, tmp_path, overrides=GRID)
+    raw = [stats.ttest_ind(values[p.first], values[p.second], equal_var=False).pvalue for p in found.pairs]
+    expected = np.minimum(1, 2 * multipletests(raw, method="holm")[1])
+    np.testing.assert_allclose([pair.p_adjusted for pair in found.pairs], expected)
+    assert found.effects is not None
+    pairs = [pair for some in found.effects.pairs.values() for pair in some]
+    assert [len(some) for some in found.effects.pairs.values()] == [3, 1]
+    for pair in pairs:
+        field, first = pair.first.split(" ")
+        place = 0 if field == "optimizer.lr" else 1
+        samples = [
+            np.mean([row for label, row in values.items() if label.split(" ")[place] == value], axis=0)
+            for value in (first, pair.second.split(" ")[1])
+        ]
+        assert pair.result.p_welch == pytest.approx(stats.ttest_ind(*samples, equal_var=False).pvalue)
+    cells_ABR = np.array([[values[f"{a} {b}"] for b in (0.0, 0.9)] for a in (0.1, 0.2, 0.3)])
+    family = [*(pair.result.p_welch for pair in pairs), balanced_interaction_p(cells_ABR)]
+    expected = np.minimum(1, 2 * multipletests(family, method="holm")[1])
+    np.testing.assert_allclose([*(pair.p_adjusted for pair in pairs), found.effects.p_interaction], expected)
+
+
+@pytest.fixture
+def no_gc(monkeypatch):
+    """Statsmodels collects garbage at every correction, which takes most of the time with torch loaded."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+def false_claims(tmp_path, studies, arms, seeds, overrides=None):
+    """Count studies of which every arm is truly the same, yet something is claimed."""
+    claimed = 0
+    for number in range(studies):
+        generator = np.random.default_rng(number)
+        values = {label: generator.normal(0.7, 0.005, seeds).round(4).tolist() for label in overrides or arms}
+        found = plain_findings(values, tmp_path, overrides=overrides)
+        said = " ".join(sentence.text for sentence in tell(found))
+        pairs = [*found.pairs, *(p for some in (found.effects.pairs.values() if found.effects else ()) for p in some)]
+        interacts = found.effects is not None and found.effects.interacts
+        assert (" beats " in said or "it beats" in said) == any(pair.supported for pair in pairs)
+        assert ("depend on each other (p" in said) == interacts
+        claimed += any(pair.supported for pair in pairs) or interacts
+    return claimed
+
+
+def test_equal_arms_are_claimed_to_differ_in_at_most_five_studies_of_a_hundred(tmp_path, no_gc):
+    assert false_claims(tmp_path, 100, "abc", 4) <= stats.binom.ppf(0.999, 100, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_false_claims_in_many_studies(tmp_path, no_gc):
+    assert false_claims(tmp_path, 600, "abcde", 5) <= stats.binom.ppf(0.999, 600, 0.05)
+    assert false_claims(tmp_path, 300, "", 3, GRID) <= stats.binom.ppf(0.999, 300, 0.05)
+
+
+def correct(generator, images_N, shift, seeds, seed_sd=0.05):
+    """Answers of networks of one arm: an image's difficulty, a network's own strength, and chance on every image."""
+    strength_S = generator.normal(shift, seed_sd, seeds)
+    return generator.normal(size=(seeds, len(images_N))) < strength_S[:, None] + images_N[None, :]
+
+
+def test_intervals_for_new_images_hold_the_true_difference():
+    held = 0
+    for number in range(200):
+        generator = np.random.default_rng(number)
+        images_N = generator.normal(0.7, 1.5, 300)
+        low, high = new_images_interval(
+            correct(generator, images_N, 0.0, 4), correct(generator, images_N, 0.0, 3, seed_sd=0.1)
+        )
+        held += low <= 0 <= high
+    assert 0.90 <= held / 200 <= 1.0
+
+
+def test_intervals_for_new_images_are_wider_than_those_over_seeds_where_images_matter(tmp_path):
+    generator = np.random.default_rng(0)
+    easy_for_first, easy_for_second = np.zeros(400), np.zeros(400)
+    easy_for_first[:200], easy_for_second[200:] = 4, 4  # each arm knows another half of the images
+    first = correct(generator, easy_for_first - 2, 0.0, 5)
+    second = correct(generator, easy_for_second - 2, 0.0, 5)
+    low, high = new_images_interval(first, second)
+    over_seeds = stats.ttest_ind(first.mean(1), second.mean(1), equal_var=False).confidence_interval()
+    assert high - low > 3 * (over_seeds.high - over_seeds.low)
+    assert (low + high) / 2 == pytest.approx(first.mean() - second.mean())
+
+
+def test_the_folders_give_predictions_curves_and_environments(tmp_path):
+    record = make_record(tmp_path, VALUES, views=0.01)
+    evidence = load_evidence(record)
+    assert evidence.num_images == NUM_IMAGES
+    assert evidence.guessing == pytest.approx(0.25)
+    assert evidence.remarks == ()
+    for label, values in VALUES.items():
+        np.testing.assert_allclose(evidence.correct_SN[label].mean(1), np.array(values) + 0.01)
+        assert len(evidence.curves[label]) == 4
+    found = find(record, evidence)
+    assert all(pair.new_images is not None for pair in found.pairs)
+    for label, parts in found.variance.items():
+        assert parts.seed_sd == pytest.approx(np.std(VALUES[label], ddof=1))
+
+
+def test_missing_folders_and_other_images_are_told_not_fatal(tmp_path):
+    record = make_record(tmp_path, VALUES)
+    (record.trials[0].run / "predictions" / "val.safetensors").unlink()  # relu, seed 0
+    other = record.trials[1].run  # gelu, seed 0
+    text = (other / "environment.json").read_text()
+    (other / "environment.json").write_text(text.replace("ab" * 32, "cd" * 32))
+    evidence = load_evidence(record)
+    assert set(evidence.correct_SN) == {"tanh"}
+    assert any("cannot be read (made-up-relu-s0)" in remark for remark in evidence.remarks)
+    assert any("same images" in remark for remark in evidence.remarks)
+    assert len(find(record, evidence).pairs) == 3
