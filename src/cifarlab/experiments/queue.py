@@ -59,6 +59,7 @@ class Queue:
     watch: Watch = field(default_factory=Watch)
     notify: Callable[[str], None] = lambda line: None
     _ids: dict[int, int] = field(default_factory=dict)
+    _in_hand: set[str] = field(default_factory=set)
 
     def trial_id(self, number: int) -> int:
         """Return the id in the storage of a trial of this study."""
@@ -223,10 +224,7 @@ def _take(queue: Queue) -> Work | None:
     for trial in sorted(open_trials, key=lambda one: one.number):
         trial_id = queue.trial_id(trial.number)
         key = lease_key(trial_id)
-        if key in held and queue.leases.is_mine(held[key]):  # left from a call that the database broke off
-            queue.leases.release(key)
-            del held[key]
-        claimed = claim(queue.leases, queue.watch, key, held)
+        claimed = _claim(queue, key, held)
         if claimed is None:
             continue
         fresh = queue.storage.get_trial(trial_id)  # another may have finished it since it was listed
@@ -238,8 +236,17 @@ def _take(queue: Queue) -> Work | None:
         label, seed = fresh.user_attrs["arm"], fresh.user_attrs["seed"]
         arm = next(arm for arm in queue.spec.arms if arm.label == label)
         config = trial_config(queue.spec, arm, seed)
+        queue._in_hand.add(key)
         return Work(label, seed, config, trial.number, trial_id, claimed, fresh.user_attrs.get("run", ""))
     return None
+
+
+def _claim(queue: Queue, key: str, held: dict[str, Lease]) -> Claim | None:
+    if key in queue._in_hand:
+        return None
+    if key in held and queue.leases.is_mine(held[key]):  # from a call that the database broke off
+        return Claim(key, "nobody")
+    return claim(queue.leases, queue.watch, key, held)
 
 
 def lease_key(trial_id: int) -> str:
@@ -276,6 +283,7 @@ def fail(queue: Queue, work: Work, message: str) -> bool:
 def _close(queue: Queue, work: Work, attributes: dict[str, Any], state: str, values: list[float] | None) -> bool:
     from optuna.exceptions import UpdateFinishedTrialError
 
+    queue._in_hand.discard(work.claim.key)
     if not queue.leases.beat(work.claim.key):
         return False
     try:
@@ -292,6 +300,7 @@ def give_back(queue: Queue, work: Work) -> None:
     """Give a trial back to the queue; whoever takes it goes on where it was stopped."""
 
     def back() -> None:
+        queue._in_hand.discard(work.claim.key)
         if queue.leases.beat(work.claim.key):
             _set_state(queue, work.trial_id, "WAITING")
             queue.leases.release(work.claim.key)

@@ -1,0 +1,79 @@
+"""Fixtures of the tests of experiments: a small image folder, and a PostgreSQL server where one is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna", reason="studies need the extra 'tune'")
+
+from tests.experiments.workers import write_images
+
+
+def _lacks_user(name: str) -> bool:
+    return subprocess.run(["id", name], capture_output=True, check=False).returncode != 0
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def sqlite(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/experiments.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Start a private server that listens on a socket in a folder of its own; its URL without a database's name."""
+    pytest.importorskip("psycopg", reason="PostgreSQL needs the extra 'postgres'")
+    found = shutil.which("pg_ctl") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))), None)
+    if found is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    programs = Path(found).resolve().parent
+    user: list[str] = []
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # not tmp_path: a socket's path may have 107 bytes only
+    if os.getuid() == 0:  # which PostgreSQL refuses to run as
+        if shutil.which("runuser") is None or _lacks_user("postgres"):
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres to run it as")
+        user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+
+    def program(name: str, *args: str) -> None:
+        command = [*user, str(programs / name), *args]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+        assert done.returncode == 0, done.stderr
+
+    try:
+        program("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "postgres")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        program("pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start")
+        yield f"postgresql://postgres@/NAME?host={folder}"
+        program("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres, request) -> str:
+    """A database of the test's own."""
+    import psycopg
+
+    name = f"test{abs(hash(request.node.nodeid))}"
+    server = postgres.replace("NAME", "postgres")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.replace("NAME", name)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def storage_url(request) -> str:
+    """Either database; a server takes some seconds to start, so its tests count as slow."""
+    return request.getfixturevalue("sqlite" if request.param == "sqlite" else "postgres_url")
