@@ -13,6 +13,7 @@ from tests.experiments.synthetic import make_record
 from cifarlab.errors import RunError
 from cifarlab.experiments.page import learning_curve, write_study_page
 from cifarlab.experiments.study import StudyRecord
+from cifarlab.run import Run
 
 VALUES = {"relu": [0.70, 0.72, 0.71], "gelu": [0.74, 0.75, 0.745], "tanh": [0.60, None, 0.61]}
 NASTY = {"<b>relu</b>": "a | b", "x`</code><script>alert(1)</script>": "*c*"}
@@ -217,6 +218,28 @@ def test_a_grid_shows_the_effect_of_each_field(tmp_path):
         ("model.convnet.dropout", "0.0"),
         ("model.convnet.dropout", "0.3"),
     ]
+
+
+def test_accuracies_on_test_are_shown_where_every_seed_of_an_arm_has_one(tmp_path):
+    record = make_record(tmp_path / "runs", VALUES)
+    for trial in record.trials:
+        if trial.arm == "gelu" or (trial.arm == "relu" and trial.seed == 0):
+            run, value = Run.open(trial.run), 0.7 + trial.seed / 100
+            run.log_test_read("evaluate --split test", "study")
+            splits = {"test": {"accuracy": {"value": value - 0.01}, "accuracy_tta": {"value": value}}}
+            run.write_json("evaluation.json", {"format": 1, "splits": splits})
+    written = write_study_page(record, tmp_path / "out")
+    content = json.loads(written.json.read_text(encoding="utf-8"))
+    assert [arm["test"] for arm in content["arms"]] == [pytest.approx(0.71), None, None]
+    assert content["arms"][0]["test_sd"] == pytest.approx(0.01)
+    assert content["test_reads"] == 4
+    page = Page(written.html.read_text(encoding="utf-8"))
+    assert "71.00 ± 1.00 %" in page.text
+    assert "71.00 ± 1.00 %" in written.markdown.read_text(encoding="utf-8")
+    assert "the test split was not read" not in page.text
+    table = pd.read_csv(written.csv)
+    assert table[table["arm"] == "gelu"]["test/accuracy_tta"].tolist() == pytest.approx([0.70, 0.71, 0.72])
+    assert table[table["arm"] == "tanh"]["test/accuracy"].isna().all()
 
 
 def test_runs_that_are_gone_are_told(study, tmp_path):

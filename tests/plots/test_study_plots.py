@@ -70,6 +70,19 @@ def test_bands_reach_from_the_lowest_to_the_highest_seed():
     assert {text.get_text() for text in axes.texts} == {"gelu", "relu"}
 
 
+def test_the_second_half_of_the_leaders_is_enlarged_and_every_arm_named_once():
+    rising = [0.2, 0.5, 0.6, 0.7, 0.72, 0.73]
+    curves = [curve("gelu", *rising), curve("relu", *(h - 0.004 for h in rising)), curve("tanh", *([0.1] * 6))]
+    whole, enlarged = plot_learning(curves).axes
+    assert len(whole.get_lines()) == 3
+    assert [text.get_text() for text in whole.texts] == ["tanh"]
+    assert {text.get_text() for text in enlarged.texts} == {"gelu", "relu"}
+    assert {tuple(line.get_xdata()) for line in enlarged.get_lines()} == {(3, 4, 5, 6)}
+    low, high = enlarged.get_ylim()
+    assert 50 < low < 59.6
+    assert 73 < high < 80
+
+
 def test_more_curves_than_can_be_told_apart_share_one_grey_label():
     curves = [curve(f"arm {i}", 0.5, 0.7 - i / 100) for i in range(LABELLED_CURVES + 5)]
     axes = plot_learning(curves).axes[0]

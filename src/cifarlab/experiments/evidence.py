@@ -33,6 +33,8 @@ class Evidence:
         guessing: Accuracy of answering the most frequent class of val always; NaN where unknown.
         curves: For every arm the lines of metrics.jsonl of each finished seed.
         environments: The environment.json of every finished run, oldest first.
+        test: Accuracies on test, by name of the run folder, of the runs that were evaluated there: "test/accuracy" and,
+            with views, "test/accuracy_tta". They are shown, never compared: choices are made on val.
         test_reads: How often the test split was read by these runs.
         remarks: What is amiss, in sentences.
     """
@@ -42,6 +44,7 @@ class Evidence:
     guessing: float = float("nan")
     curves: dict[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
     environments: tuple[dict[str, Any], ...] = ()
+    test: dict[str, dict[str, float]] = field(default_factory=dict)
     test_reads: int = 0
     remarks: tuple[str, ...] = ()
 
@@ -60,6 +63,7 @@ def load_evidence(record: StudyRecord) -> Evidence:
     split = None
     unreadable: list[str] = []
     other_images: list[str] = []
+    test: dict[str, dict[str, float]] = {}
     reads = 0
     for arm in record.spec.arms:
         rows: list[Correct] = []
@@ -69,6 +73,8 @@ def load_evidence(record: StudyRecord) -> Evidence:
                 curves.setdefault(arm.label, []).append(run.metrics())
                 environments.append(environment := _environment(run))
                 reads += len(run.test_reads())
+                if judged := _test_accuracies(run):
+                    test[Path(trial.run).name] = judged
                 predictions = run.load_predictions("val")
             except RunError:
                 unreadable.append(Path(trial.run).name)
@@ -90,6 +96,7 @@ def load_evidence(record: StudyRecord) -> Evidence:
         guessing=torch.bincount(labels_N).max().item() / len(labels_N) if known and labels_N is not None else np.nan,
         curves=curves,
         environments=tuple(environments),
+        test=test,
         test_reads=reads,
         remarks=tuple(_remarks(unreadable, other_images, environments)),
     )
@@ -97,6 +104,14 @@ def load_evidence(record: StudyRecord) -> Evidence:
 
 def _environment(run: Run) -> dict[str, Any]:
     return dict(run.read_json("environment.json")) if (run.path / "environment.json").is_file() else {}
+
+
+def _test_accuracies(run: Run) -> dict[str, float]:
+    """Return the accuracies on test of a run that was evaluated there; none of another."""
+    if not (run.path / "evaluation.json").is_file():
+        return {}
+    scores = (run.read_json("evaluation.json").get("splits") or {}).get("test") or {}
+    return {f"test/{key}": float(scores[key]["value"]) for key in ("accuracy", "accuracy_tta") if scores.get(key)}
 
 
 def _remarks(unreadable: list[str], other_images: list[str], environments: list[dict[str, Any]]) -> Iterable[str]:

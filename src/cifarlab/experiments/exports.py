@@ -34,16 +34,20 @@ ENVIRONMENT_KEYS = {
 }
 
 
-def study_csv(record: StudyRecord) -> str:
+def study_csv(record: StudyRecord, test: Mapping[str, Mapping[str, float]]) -> str:
     """Return one row a trial: arm, seed, state, run, every field that an arm sets, every figure, the error if any.
 
     A field that an arm does not set is given with its value in the base configuration. Lists are written as JSON; what
     is not known is left empty.
+
+    Args:
+        record: The study.
+        test: Accuracies on test by name of the run folder, where runs were evaluated there.
     """
     fields = list(dict.fromkeys(field for arm in record.spec.arms for field in arm.overrides))
     overrides = {arm.label: arm.overrides for arm in record.spec.arms}
     base = {field: value_of(record.spec.base, field) for field in fields}
-    flat = [dict(_flat(trial.figures)) for trial in record.trials]
+    flat = [dict(_flat(trial.figures)) | dict(test.get(trial.run.name, {})) for trial in record.trials]
     figures = list(dict.fromkeys(key for row in flat for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -73,8 +77,10 @@ def study_dict(record: StudyRecord, findings: Findings, sentences: Sequence[Sent
         "pooled_sd": findings.pooled_sd,
         "variance": {label: dataclasses.asdict(parts) for label, parts in findings.variance.items()},
         "trials": [
-            {**dataclasses.asdict(trial), "run": trial.run.name} for trial in record.trials
-        ],  # a folder's name only: where it lies is this machine's business
+            # a folder's name only: where it lies is this machine's business
+            {**dataclasses.asdict(trial), "run": trial.run.name, "test": findings.evidence.test.get(trial.run.name)}
+            for trial in record.trials
+        ],
         "made": made(environments),
         "test_reads": findings.evidence.test_reads,
         "spec": spec_to_dict(record.spec),

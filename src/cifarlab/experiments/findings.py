@@ -49,6 +49,8 @@ class ArmSummary:
         epochs: Mean number of epochs run.
         train_accuracy: Mean accuracy on augmented training images in the last epoch.
         gap: Mean of train_accuracy less plain; positive where val is worse.
+        test: Mean accuracy on test, with views where the runs have them, if every finished seed was evaluated there.
+        test_sd: Its standard deviation between seeds.
         unfinished: How many trials of the arm are in every other state.
     """
 
@@ -67,6 +69,8 @@ class ArmSummary:
     epochs: float
     train_accuracy: float
     gap: float
+    test: float
+    test_sd: float
     unfinished: dict[str, int]
 
     @property
@@ -186,7 +190,7 @@ def find(record: StudyRecord, evidence: Evidence) -> Findings:
         record: The study; trials that are not finished are counted, not judged.
         evidence: What the folders of the finished trials hold.
     """
-    arms = [_summarize(record, arm.label) for arm in record.spec.arms]
+    arms = [_summarize(record, arm.label, evidence.test) for arm in record.spec.arms]
     arms.sort(key=lambda arm: -arm.mean if arm.n else math.inf)  # stable: of equal means the first named comes first
     grid = find_grid({arm.label: arm.overrides for arm in record.spec.arms})
     families = 1 if grid is None else 2
@@ -219,7 +223,7 @@ def pooled_sd(samples: Sequence[Sequence[float]] | Any) -> float:
     return math.sqrt(squares / freedom) if freedom else math.nan
 
 
-def _summarize(record: StudyRecord, label: str) -> ArmSummary:
+def _summarize(record: StudyRecord, label: str, test: Mapping[str, Mapping[str, float]]) -> ArmSummary:
     trials = finished(record, label)
     values = tuple(judged_accuracy(trial) for trial in trials)
     mean, sd = mean_and_sd(values) if values else (math.nan, math.nan)
@@ -227,6 +231,9 @@ def _summarize(record: StudyRecord, label: str) -> ArmSummary:
     others["waiting"] += max(0, record.spec.seeds - len(trials) - others.total())
     figures = [trial.figures for trial in trials]
     gaps = [_gap(one) for one in figures]
+    tested = [test.get(trial.run.name, {}) for trial in trials]
+    on_test = [one.get("test/accuracy_tta", one["test/accuracy"]) for one in tested if "test/accuracy" in one]
+    test_mean, test_sd = mean_and_sd(on_test) if values and len(on_test) == len(values) else (math.nan, math.nan)
     return ArmSummary(
         label=label,
         seeds=tuple(trial.seed for trial in trials),
@@ -243,6 +250,8 @@ def _summarize(record: StudyRecord, label: str) -> ArmSummary:
         epochs=_mean_of(figures, "epochs"),
         train_accuracy=_mean_of(figures, "train/accuracy"),
         gap=math.fsum(gaps) / len(gaps) if gaps and not any(map(math.isnan, gaps)) else math.nan,
+        test=test_mean,
+        test_sd=test_sd,
         unfinished={state: amount for state, amount in others.items() if amount},
     )
 

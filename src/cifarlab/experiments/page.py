@@ -77,7 +77,7 @@ def write_study_page(record: StudyRecord, out: Path) -> StudyPage:
     except OSError as error:
         raise RunError(f"cannot write {out}: {error.strerror or error}; choose another folder with --out") from error
     page = StudyPage(out / "index.html", out / "study.md", out / "study.csv", out / "study.json", tuple(paths))
-    write_text(page.csv, study_csv(record))
+    write_text(page.csv, study_csv(record, evidence.test))
     content = study_dict(record, findings, sentences)
     write_text(page.json, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     context = _context(record, findings, content) | {"pictures": {n: _embedded(f) for n, f in figures.items()}}
@@ -146,6 +146,7 @@ def _context(record: StudyRecord, findings: Findings, content: dict[str, Any]) -
         "sentences": content["sentences"],
         "letters": _letters(findings),
         "with_views": any(not math.isnan(arm.views) for arm in findings.judged),
+        "with_test": any(not math.isnan(arm.test) for arm in findings.judged),
         "images_counted": any(pair.new_images for pair in findings.pairs),
         "ratios": {arm.label: arm.pflop / cheapest for arm in findings.judged},
         "pairs_folded": len(findings.pairs) > _PAIRS_SHOWN,
@@ -201,12 +202,18 @@ def _environment() -> Environment:
         "interval": phrases.interval,
         "seconds": phrases.seconds,
         "p": _p_value,
+        "unbroken": _unbroken,
         "moment": _moment,
         "cell": _markdown_cell,
         "code_line": _code_line,
     }
     pages.filters.update(filters)
     return pages
+
+
+def _unbroken(text: str) -> str:
+    """Keep figures and their units on one line, with spaces that do not break."""
+    return re.sub(r"(?<=\d|±) (?=%|points?\b|seeds?\b|PFLOP)|(?<=\bp) (?=[=<])|(?<=[=<±]) (?=\d)", "\u00a0", text)
 
 
 def _p_value(p: float) -> str:

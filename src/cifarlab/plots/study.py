@@ -23,6 +23,7 @@ _LINE_COLORS = (style.BLUE, style.RED, style.GREEN, style.PURPLE, style.ORANGE, 
 _LONGEST_NAME = 34
 _MIN_SPAN = 1.0  # points on an axis of accuracies: a narrower one would make a hair's breadth look like a difference
 _DOT = 0.012  # a dot's width as a share of its axis
+_ENLARGED_EPOCHS = 3  # fewer in the second half of the training are not worth a panel of their own
 _LANES = (0, 1, -1, 2, -2, 3, -3)
 
 
@@ -90,6 +91,9 @@ def plot_arms(arms: Sequence[ArmPoints], what: str) -> Figure:
 def plot_learning(curves: Sequence[ArmCurve]) -> Figure:
     """Draw validation accuracy by epoch: a line for the mean, a band from the lowest to the highest seed.
 
+    Runs of a few epochs or more get a second panel that enlarges the second half of the leading arms, where the
+    differences are.
+
     Args:
         curves: Best arm first; those after the seventh are drawn grey and share one label.
 
@@ -98,25 +102,51 @@ def plot_learning(curves: Sequence[ArmCurve]) -> Figure:
     """
     if not curves:
         raise ValueError("no curve to draw")
-    figure, axes = style.new_figure(7.6, 4.2)
-    for curve in curves[LABELLED_CURVES:]:
-        axes.plot(curve.epochs, _percent(curve.mean), color=style.MUTED, linewidth=0.8, alpha=0.6)
-    shown = list(zip(curves, _LINE_COLORS, strict=False))
-    for curve, color in reversed(shown):  # the best lies on top
-        axes.fill_between(
-            curve.epochs, _percent(curve.lowest), _percent(curve.highest), color=color, alpha=0.15, linewidth=0
-        )
-        marker = "o" if len(curve.epochs) <= 20 else None
-        axes.plot(curve.epochs, _percent(curve.mean), color=color, linewidth=1.8, marker=marker, markersize=3.5)
+    leading = _above_the_gap([curve.mean[-1] for curve in curves]) or len(curves)
+    half = max(curve.epochs[-1] for curve in curves) / 2
+    if sum(epoch >= half for epoch in curves[0].epochs) < _ENLARGED_EPOCHS:
+        figure, axes = style.new_figure(7.6, 4.2)
+        _draw_curves(axes, curves, 0.0)
+        _label_ends(axes, _curve_ends(curves))
+        return figure
+    figure, grid = style.new_grid(1, 2, 10.4, 4.2)
+    _draw_curves(grid[0, 0], curves, 0.0)
+    _label_inside(grid[0, 0], _curve_ends(curves)[leading:])
+    _draw_curves(grid[0, 1], curves[:leading], half)
+    _label_ends(grid[0, 1], _curve_ends(curves)[: min(leading, LABELLED_CURVES + 1)])
+    style.set_title(grid[0, 0], "The whole training")
+    what = "The second half" if leading == len(curves) else f"The second half of the leading {leading}"
+    style.set_title(grid[0, 1], f"{what}, enlarged")
+    return figure
+
+
+def _draw_curves(axes: Axes, curves: Sequence[ArmCurve], start: float) -> None:
+    """Draw the curves from an epoch on."""
+    for i, curve in reversed(list(enumerate(curves))):  # the best lies on top
+        kept = [e for e, epoch in enumerate(curve.epochs) if epoch >= start]
+        epochs = [curve.epochs[e] for e in kept]
+        mean, lowest, highest = ([100 * row[e] for e in kept] for row in (curve.mean, curve.lowest, curve.highest))
+        if i >= LABELLED_CURVES:
+            axes.plot(epochs, mean, color=style.MUTED, linewidth=0.8, alpha=0.6)
+            continue
+        axes.fill_between(epochs, lowest, highest, color=_LINE_COLORS[i], alpha=0.15, linewidth=0)
+        marker = "o" if len(epochs) <= 20 else None
+        axes.plot(epochs, mean, color=_LINE_COLORS[i], linewidth=1.8, marker=marker, markersize=3.5)
     axes.set(xlabel="epoch", ylabel="accuracy on val (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ends = [(curve.epochs[-1], 100 * curve.mean[-1], _short(curve.label), color) for curve, color in shown]
+
+
+def _curve_ends(curves: Sequence[ArmCurve]) -> list[tuple[float, float, str, str]]:
+    """Return end point, name and colour of every curve; those that are drawn grey share one entry, the last."""
+    ends = [
+        (curve.epochs[-1], 100 * curve.mean[-1], _short(curve.label), color)
+        for curve, color in zip(curves, _LINE_COLORS, strict=False)
+    ]
     if len(curves) > LABELLED_CURVES:
         first = curves[LABELLED_CURVES]
         name = f"{len(curves) - LABELLED_CURVES} more"
         ends.append((first.epochs[-1], 100 * first.mean[-1], name, style.MUTED))
-    _label_ends(axes, ends)
-    return figure
+    return ends
 
 
 def plot_compute(arms: Sequence[ArmPoints], what: str) -> Figure:
@@ -147,13 +177,20 @@ def plot_compute(arms: Sequence[ArmPoints], what: str) -> Figure:
 
 
 def _leaders(arms: Sequence[ArmPoints]) -> list[ArmPoints]:
-    """Return the arms above the widest gap if it takes more than half of the whole range, else none."""
-    means = [arm.mean for arm in arms]
+    return list(arms[: _above_the_gap([arm.mean for arm in arms])])
+
+
+def _above_the_gap(means: Sequence[float]) -> int:
+    """Return how many lie above the widest gap; 0 unless that takes more than half of the range and two lie above.
+
+    Args:
+        means: Fractions, highest first.
+    """
     gaps = [means[i] - means[i + 1] for i in range(len(means) - 1)]
     if not gaps or max(gaps) <= 0.5 * (means[0] - means[-1]) or 100 * max(gaps) < 5 * _MIN_SPAN:
-        return []
+        return 0
     above = gaps.index(max(gaps)) + 1
-    return list(arms[:above]) if above > 1 else []
+    return above if above > 1 else 0
 
 
 def _draw_rows(axes: Axes, arms: Sequence[ArmPoints], shown: Sequence[ArmPoints], what: str) -> None:
@@ -212,6 +249,14 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
         )
     axes.set_xlim(right=right)
+
+
+def _label_inside(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write names above the ends of their curves, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    heights = _apart([y for _, y, _, _ in ends], 0.055 * (high - low), low, high)
+    for (x, _, name, color), height in zip(ends, heights, strict=True):
+        axes.annotate(name, (x, height), (0, 4), textcoords="offset points", color=color, fontsize=9, ha="right")
 
 
 def _apart(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
