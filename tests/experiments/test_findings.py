@@ -189,7 +189,9 @@ def test_the_folders_give_predictions_curves_and_environments(tmp_path):
         np.testing.assert_allclose(evidence.correct_SN[label].mean(1), np.array(values) + 0.01)
         assert len(evidence.curves[label]) == 4
     found = find(record, evidence)
-    assert all(pair.new_images is not None for pair in found.pairs)
+    for pair in found.pairs:
+        assert pair.new_images is not None
+        assert pair.new_images[0] <= pair.result.interval[0] < pair.result.interval[1] <= pair.new_images[1]
     for label, parts in found.variance.items():
         assert parts.seed_sd == pytest.approx(np.std(VALUES[label], ddof=1))
 

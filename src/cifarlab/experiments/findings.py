@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -314,10 +314,12 @@ def _effects(grid: Grid, arms: Sequence[ArmSummary], families: int) -> Effects:
 
 
 def _with_new_images(pair: Pair, correct_SN: Mapping[str, Correct]) -> Pair:
+    """Add the interval for new images; one more source of chance never makes an interval narrower."""
     if pair.first not in correct_SN or pair.second not in correct_SN:
         return pair
-    interval = new_images_interval(correct_SN[pair.first], correct_SN[pair.second])
-    return Pair(**{**vars(pair), "new_images": interval})
+    low, high = new_images_interval(correct_SN[pair.first], correct_SN[pair.second])
+    over_seeds = pair.result.interval
+    return replace(pair, new_images=(min(low, over_seeds[0]), max(high, over_seeds[1])))
 
 
 def new_images_interval(first_SN: Correct, second_SN: Correct) -> tuple[float, float]:
