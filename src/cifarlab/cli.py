@@ -31,6 +31,7 @@ from cifarlab.cli_study import run_study
 from cifarlab.cli_tools import fetch_first as _fetch_first
 from cifarlab.cli_tools import parse as _parse
 from cifarlab.cli_tools import stoppable as _stoppable
+from cifarlab.cli_tune import run_tune
 from cifarlab.config import Config, DataConfig
 from cifarlab.errors import CifarlabError, UsageError
 from cifarlab.recipes import RECIPES, load_recipe
@@ -278,6 +279,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "explore": (run_explore, "look at the data: balance, pictures, statistics, duplicates"),
     "train": (run_train, "train a recipe, or resume a run"),
     "study": (run_study, "compare configurations over seeds, alone or shared by several processes"),
+    "tune": (run_tune, "search the settings of a recipe on validation images"),
     "evaluate": (run_evaluate, "judge a run on its test split"),
     "report": (run_report, "write the report and the model card of a run"),
     "predict": (run_predict, "classify image files"),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from cifarlab.config import Config, DataConfig
+from cifarlab.experiments.default_spaces import BUILT_IN
 from cifarlab.experiments.presets import PRESETS
 from cifarlab.recipes import RECIPES
 
@@ -160,5 +161,54 @@ class StudyArguments:
     """With --plan: standard deviation over seeds to assume; by default that of the study's trials so far."""
     out: Path | None = None
     """Folder of the result page; by default studies/NAME in the runs folder."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneArguments:
+    """Search the settings of a recipe on validation images, give up trials that fall behind, write a recipe file.
+
+    Every trial is an ordinary run. A search that is stopped goes on with the same command; the same command in a second
+    process or on another machine shares the work. The best of many trials is an optimistic figure: --confirm trains the
+    best again on fresh seeds and chooses by their means.
+    """
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Recipe to start from: {', '.join(RECIPES)}.")] = (
+        ""
+    )
+    search: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Field and what to try: optimizer.lr=log:0.01:0.5, train.batch_size=128,250, augment.cutout=0:12:4; repeatable."""
+    space: Annotated[
+        str,
+        tyro.conf.arg(
+            help="YAML file of such fields, or a built-in space: "
+            + "; ".join(f"{name} ({what})" for name, what in BUILT_IN.items())
+        ),
+    ] = ""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Field and value for all trials, such as train.epochs=5; repeatable."""
+    config: Path | None = None
+    """YAML file to start from instead of a recipe."""
+    trials: int = 30
+    """Trials of the search, whoever does them; a finished search goes on with a larger number."""
+    minutes: float | None = None
+    """Begin no trial after so many minutes."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How values are chosen: learnt from earlier trials (TPE), at random, or all combinations of lists and steps."""
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """When a trial is given up: below the median of the others at the same epoch, by Hyperband, or never."""
+    seeds_per_trial: int = 1
+    """Runs of each trial, whose mean counts."""
+    confirm: int = 0
+    """At the end train the recipe and the best trials again on so many fresh seeds, and choose by their means."""
+    top: int = 3
+    """With --confirm: how many of the best trials."""
+    name: str = ""
+    """Name of the search; tune-RECIPE by default."""
+    storage: str = ""
+    """Where searches are recorded: a PostgreSQL URL or an SQLite file; by default experiments.db in the runs folder."""
+    join: bool = False
+    """Go on with a search that exists, as it was begun; --name or the recipe says which."""
     json: bool = False
     """Print the result as JSON."""

@@ -87,8 +87,7 @@ class Dimension:
     def suggest(self, trial: Trial) -> Any:
         """Let a trial choose a plain value."""
         if self.kind == "list":
-            labels = [_stored(value) for value in self.choices]
-            return self.choices[labels.index(trial.suggest_categorical(self.field, labels))]
+            return self.plain(trial.suggest_categorical(self.field, [_stored(value) for value in self.choices]))
         if self.kind == "int":
             low, high = self._number(self.low), self._number(self.high)
             return trial.suggest_int(self.field, low, high, step=int(self.step or 1), log=self.log)
@@ -97,6 +96,10 @@ class Dimension:
     def stored(self, value: Any) -> Any:
         """Return a plain value as a trial's parameter holds it; the inverse of what :meth:`suggest` does."""
         return _stored(value) if self.kind == "list" else value
+
+    def plain(self, stored: Any) -> Any:
+        """Return the plain value that a trial's parameter stands for."""
+        return next(choice for choice in self.choices if _stored(choice) == stored) if self.kind == "list" else stored
 
     def holds(self, value: Any) -> bool:
         """Whether a plain value is one that the dimension can take."""

@@ -1,0 +1,269 @@
+"""Search: what a hyper-parameter search does, as plain data, and the Optuna study that records it.
+
+Every draw depends on the seed, the trial's number and the trials before it, not on which worker makes it or whether
+the search was stopped in between.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifarlab.config import Config
+from cifarlab.config_yaml import config_from_dict, config_to_dict
+from cifarlab.errors import ConfigError, UsageError
+from cifarlab.experiments.fields import value_of, with_values
+from cifarlab.experiments.space import Space, label, space_from_dict, space_to_dict
+from cifarlab.experiments.storage import create_or_join, load_if_any
+from cifarlab.experiments.study import check_name
+
+if TYPE_CHECKING:
+    import optuna
+
+SEARCH_KEY = "cifarlab_search"
+"""User attribute of the Optuna study that holds the specification."""
+
+Sampler = Literal["tpe", "random", "grid"]
+Pruner = Literal["median", "hyperband", "none"]
+VAL_FRACTION = 0.1
+"""Held out where the recipe trains on all images: a search needs a figure to go by."""
+
+_UNEVEN = ("train.epochs", "train.low_resolution", "train.hardest")
+_TRIALS_BEFORE_PRUNING = 5
+_LARGEST_GRID = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """What a search does.
+
+    Attributes:
+        name: The search's name, which also begins the names of its runs.
+        recipe: The configuration it starts from, as the user gave it; the result differs from it in the space only.
+        space: What it may change.
+        sampler: How values are chosen: by tree-structured Parzen estimators, at random, or all of a grid.
+        pruner: When a trial is given up: worse than the median of the others at the same epoch, by Hyperband, never.
+        seeds_per_trial: Runs of each trial, whose mean accuracy on val is its value; their seeds are the recipe's and
+            those after it, the same ones in every trial.
+    """
+
+    name: str
+    recipe: Config
+    space: Space
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "median"
+    seeds_per_trial: int = 1
+
+    @property
+    def base(self) -> Config:
+        """The configuration of every trial but for its values: the recipe, with images held out for validation."""
+        plain = config_to_dict(self.recipe)
+        plain["data"]["val_fraction"] = plain["data"]["val_fraction"] or VAL_FRACTION
+        plain["train"]["checkpoint_epochs"] = 0  # a trial that was stopped begins again
+        return config_from_dict(plain)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of a trial, the last of which may be a part."""
+        return max(1, math.ceil(self.recipe.train.epochs))
+
+    @property
+    def grid_size(self) -> int | None:
+        """Number of points of the grid; None for other samplers."""
+        return math.prod(len(dimension.grid()) for dimension in self.space) if self.sampler == "grid" else None
+
+    @property
+    def recipe_parameters(self) -> dict[str, Any] | None:
+        """The recipe itself as parameters of a trial; None where it lies outside the space."""
+        values = {dimension.field: value_of(self.base, dimension.field) for dimension in self.space}
+        if not all(dimension.holds(values[dimension.field]) for dimension in self.space):
+            return None
+        return {dimension.field: dimension.stored(values[dimension.field]) for dimension in self.space}
+
+
+def check_search(spec: SearchSpec) -> None:
+    """Make sure that a search can be done as it was asked for.
+
+    Raises:
+        UsageError: If it cannot, saying what to change.
+    """
+    check_name(spec.name)
+    if spec.seeds_per_trial < 1:
+        raise UsageError(f"a trial needs at least one seed, not {spec.seeds_per_trial}")
+    uneven = [dimension.field for dimension in spec.space if dimension.field in _UNEVEN]
+    if uneven and spec.pruner != "none":
+        raise UsageError(
+            f"with {uneven[0]} in the search space the same epoch means different things in two trials, and no trial "
+            "can be given up for being behind; add --pruner none"
+        )
+    if (spec.grid_size or 0) > _LARGEST_GRID:
+        raise UsageError(f"a grid of {spec.grid_size:,} points has no end; list fewer values, or take --sampler tpe")
+    _check_networks(spec)
+
+
+def _check_networks(spec: SearchSpec) -> None:
+    """Build every network that one field of the space leads to; what only Config allows shows here, not in a trial."""
+    import torch
+
+    from cifarlab.models import build_model
+
+    first = {dimension.field: dimension.corners[0] for dimension in spec.space}
+    for dimension in spec.space:
+        if not dimension.field.startswith(("model.", "data.image_size")) or dimension.field == "model.init":
+            continue
+        for value in dimension.corners:
+            config = with_values(spec.base, {**first, dimension.field: value})
+            try:
+                with torch.device("meta"):  # shapes without values: the largest network takes milliseconds
+                    build_model(config.model, 10, config.data.image_size)
+            except (UsageError, RuntimeError, ValueError) as error:
+                raise ConfigError(f"no network can be built with {dimension.field}={label(value)}: {error}") from error
+
+
+def search_to_dict(spec: SearchSpec) -> dict[str, Any]:
+    """Return a specification as plain values that JSON can hold."""
+    return {
+        "format": 1,
+        "name": spec.name,
+        "recipe": config_to_dict(spec.recipe),
+        "space": space_to_dict(spec.space),
+        "sampler": spec.sampler,
+        "pruner": spec.pruner,
+        "seeds_per_trial": spec.seeds_per_trial,
+    }
+
+
+def search_from_dict(values: dict[str, Any]) -> SearchSpec:
+    """Build a specification from what :func:`search_to_dict` gave.
+
+    Raises:
+        UsageError: If another version of cifarlab wrote it and it cannot be understood.
+    """
+    try:
+        if values["format"] != 1:
+            raise UsageError(f"the search was written by another cifarlab (format {values['format']}); update this one")
+        recipe = config_from_dict(values["recipe"])
+        return SearchSpec(
+            name=values["name"],
+            recipe=recipe,
+            space=space_from_dict(values["space"], recipe),
+            sampler=values["sampler"],
+            pruner=values["pruner"],
+            seeds_per_trial=values["seeds_per_trial"],
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise UsageError(f"the search cannot be read; another cifarlab wrote it: {error}") from error
+
+
+def open_search(
+    name: str, storage: optuna.storages.BaseStorage, wanted: SearchSpec | None = None
+) -> tuple[optuna.Study, SearchSpec]:
+    """Open a search in its storage.
+
+    Args:
+        name: Its name.
+        storage: Where it is recorded.
+        wanted: What to create if there is no search of that name, checked, and what one that is there has to be; None
+            to take one that is there as it is.
+
+    Raises:
+        UsageError: If there is none to take, or it is another one than wanted.
+    """
+    study = load_if_any(name, storage)
+    if wanted is not None and (study is None or SEARCH_KEY not in study.user_attrs):
+        if study is not None and study.user_attrs:
+            raise UsageError(f"{name!r} is no search but another study of this storage; choose another --name")
+        study = create_or_join(name, storage, attributes={SEARCH_KEY: search_to_dict(wanted)})
+    if study is None or SEARCH_KEY not in study.user_attrs:
+        others = [one.study_name for one in storage.get_all_studies() if SEARCH_KEY in one.user_attrs]
+        raise UsageError(f"there is no search {name!r} in the storage; searches are {', '.join(others) or 'none yet'}")
+    found = search_from_dict(study.user_attrs[SEARCH_KEY])
+    if wanted is not None and found != wanted:
+        raise UsageError(
+            f"the search {name} was begun with other settings ({_first_difference(found, wanted)}); "
+            "continue it as it is with --join, or choose another --name"
+        )
+    study.sampler, study.pruner = build_sampler(found), build_pruner(found)
+    return study, found
+
+
+def _first_difference(found: SearchSpec, wanted: SearchSpec) -> str:
+    old, new = _flat(search_to_dict(found)), _flat(search_to_dict(wanted))
+    key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
+    return f"{key} {old.get(key, 'not searched')}, now {new.get(key, 'not searched')}"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def build_sampler(spec: SearchSpec) -> optuna.samplers.BaseSampler:
+    """Return Optuna's sampler, seeded anew for every trial by its number.
+
+    A sampler seeded once per process would draw its first points again whenever a search is continued, and two
+    workers would draw the same ones.
+    """
+    import optuna
+
+    from cifarlab.seeding import derive_seed  # loads torch
+
+    def make(number: int) -> optuna.samplers.BaseSampler:
+        seed = derive_seed(spec.recipe.train.seed, "search", number) % 2**32
+        if spec.sampler != "tpe":
+            return optuna.samplers.RandomSampler(seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # both are, before version 5
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+    return _seeded_by_number(make)
+
+
+def _seeded_by_number(make: Callable[[int], optuna.samplers.BaseSampler]) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    class SeededByNumber(optuna.samplers.BaseSampler):
+        """Leaves every trial to a sampler of its own."""
+
+        def __init__(self) -> None:
+            self._own = make(0)
+
+        def reseed_rng(self) -> None:
+            """Do nothing: draws depend on the trial's number."""
+
+        def before_trial(self, study: Any, trial: Any) -> None:
+            self._own = make(trial.number)
+            self._own.before_trial(study, trial)
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return self._own.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return self._own.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return self._own.sample_independent(study, trial, param_name, param_distribution)
+
+        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+            self._own.after_trial(study, trial, state, values)
+
+    return SeededByNumber()
+
+
+def build_pruner(spec: SearchSpec) -> optuna.pruners.BasePruner:
+    """Return Optuna's pruner; its steps are epochs, so only accuracies at equal resolution are ever compared."""
+    import optuna
+
+    if spec.pruner == "none" or spec.num_epochs == 1:
+        return optuna.pruners.NopPruner()
+    if spec.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=spec.num_epochs, reduction_factor=3)
+    # under a schedule with a warm-up the first epochs say little
+    return optuna.pruners.MedianPruner(
+        n_startup_trials=_TRIALS_BEFORE_PRUNING, n_warmup_steps=max(1, spec.num_epochs // 4)
+    )

@@ -1,0 +1,286 @@
+"""Search work: what one worker does until a search has all its trials; every trial is one or more ordinary runs.
+
+Nothing here can see the test split: it is dropped before the first trial, and trials are trained on what is left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifarlab.config import Config, DataConfig
+from cifarlab.console import format_roughly
+from cifarlab.data import Splits, load_splits
+from cifarlab.data.loader import make_plan
+from cifarlab.errors import CifarlabError, StoppedError, TrainingError, UsageError
+from cifarlab.experiments.fields import with_values
+from cifarlab.experiments.leases import Heartbeat
+from cifarlab.experiments.space import label
+from cifarlab.experiments.storage import patiently
+from cifarlab.experiments.study import find_run
+from cifarlab.experiments.trial_queue import Taken, TrialQueue
+from cifarlab.experiments.trials import Train
+from cifarlab.run import Run, runs_root
+from cifarlab.training.loop import Hooks
+
+# what makes a trial fail and not the search: its values. A full disk or missing data would meet every trial.
+_TRIAL_ERRORS = (TrainingError, UsageError, RuntimeError, ValueError, MemoryError)
+_HOPELESS = 5
+_WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class SearchStep:
+    """What a progress display shows when a trial begins.
+
+    Attributes:
+        number: The trial's number.
+        done: How many trials of the search are finished.
+        total: How many it is to have.
+        seconds_left: Estimate for the rest, with the workers of this moment; NaN before the first trial.
+    """
+
+    number: int
+    done: int
+    total: int
+    seconds_left: float
+
+
+class LostError(CifarlabError):
+    """Another worker has taken this worker's trial over."""
+
+
+@dataclass
+class ValImages:
+    """The images of trials: train and val, never test."""
+
+    _data: DataConfig | None = None
+    _splits: Splits | None = None
+
+    def get(self, data: DataConfig) -> Splits:
+        """Return the splits without test; they are loaded anew only where the settings differ from the last ones.
+
+        Raises:
+            DataError: If the images are missing, damaged or too few.
+            UsageError: If there are none for validation.
+        """
+        if self._splits is None or data != self._data:
+            self._data, self._splits = data, dataclasses.replace(load_splits(data), test=None)
+        if self._splits.val is None or not len(self._splits.val):
+            raise UsageError("a search needs images for validation; set data.val_fraction above 0")
+        return self._splits
+
+
+@dataclass
+class SearchWorker:
+    """One worker of a search.
+
+    Attributes:
+        queue: Where its trials come from.
+        train: Trains a run.
+        hooks: Progress of the run at hand and stop request.
+        notify: Takes one-line notices.
+        on_begin: Is called when a trial begins.
+        images: What the runs are trained and judged on.
+        seconds_spent: How long each trial of this worker took.
+    """
+
+    queue: TrialQueue
+    train: Train
+    hooks: Hooks = field(default_factory=Hooks)
+    notify: Callable[[str], None] = lambda line: None
+    on_begin: Callable[[SearchStep], None] = lambda step: None
+    images: ValImages = field(default_factory=ValImages)
+    seconds_spent: list[float] = field(default_factory=list)
+
+    def work(self, total: int, seconds: float = math.inf) -> None:
+        """Do trials until the search has ``total`` of them, or begin none after so many seconds.
+
+        Raises:
+            StoppedError: If a stop was requested; the trial at hand is begun again by whoever continues.
+            TrainingError: If the first trials all failed.
+            StorageError: If the database stays away.
+        """
+        until, waiting = time.monotonic() + seconds, False
+        while True:
+            if number := self.hooks.stop_signal():
+                raise self._stopped(number)
+            if time.monotonic() >= until:
+                self.notify("the time is up; no further trial is begun")
+                return
+            taken = patiently(lambda: self.queue.take(total), notify=self.notify)
+            if taken is None:
+                running = patiently(self.queue.running, notify=self.notify)
+                if not running:
+                    return
+                if not waiting:
+                    self.notify(f"waiting for {running} running trial{'s' * (running > 1)} of other workers")
+                waiting = True
+                time.sleep(_WAIT_SECONDS)
+                continue
+            waiting = False
+            self.do(taken, total)
+            self._require_hope()
+
+    def do(self, taken: Taken, total: int) -> None:
+        """Train a trial and tell Optuna how it ended: complete, pruned or failed."""
+        import optuna
+
+        number = taken.trial.number
+        done = self._done()
+        self.on_begin(SearchStep(number, done, total, self._seconds_left(total - done)))
+        self.notify(f"trial t{number} ({number + 1} of {total}): {values_text(taken.values)}")
+        start, error = time.monotonic(), ""
+        state, value = optuna.trial.TrialState.COMPLETE, None
+        try:
+            with Heartbeat(self.queue.leases, taken.claim.key) as beat:
+                try:
+                    value = self._train_seeds(taken, beat)
+                except optuna.TrialPruned:
+                    state = optuna.trial.TrialState.PRUNED
+                except StoppedError as stopped:
+                    raise self._stopped(stopped.exit_code - 128) from stopped
+                except _TRIAL_ERRORS as problem:
+                    state = optuna.trial.TrialState.FAIL
+                    error = " ".join(str(problem).split()) or type(problem).__name__
+            self._tell(taken, state, value, error)
+        except LostError:
+            self.notify(f"trial t{number} was taken over by another worker, for this one had been silent")
+            return
+        finally:
+            patiently(lambda: self.queue.release(taken), notify=self.notify)
+        self.seconds_spent.append(time.monotonic() - start)
+        self.notify(self._outcome(number, state.name, value, error, total))
+
+    def _tell(self, taken: Taken, state: Any, value: float | None, error: str) -> None:
+        if not patiently(lambda: self.queue.leases.beat(taken.claim.key), notify=self.notify):
+            raise LostError("the lease was lost")
+        if error:
+            self._note(taken, "error", error)
+        study, number = self.queue.study, taken.trial.number
+        # by number: a second call, after an answer that was lost on its way, changes nothing
+        patiently(lambda: study.tell(number, value, state, skip_if_finished=True), notify=self.notify)
+
+    def _train_seeds(self, taken: Taken, beat: Heartbeat) -> float:
+        """Train the trial's runs and return their mean accuracy on val, with views where the recipe has them."""
+        spec = self.queue.spec
+        config = with_values(spec.base, taken.values)
+        first, accuracies, figures = config.train.seed, [], []
+        for position in range(spec.seeds_per_trial):
+            seeded = with_values(config, {"train.seed": first + position})
+            run = self._finished_or_trained(taken, seeded, position, beat)
+            figures.append(run.read_json("result.json"))
+            accuracies.append(headline(figures[-1]))
+            self._note(taken, "figures", figures)
+        return math.fsum(accuracies) / len(accuracies)
+
+    def _finished_or_trained(self, taken: Taken, config: Config, position: int, beat: Heartbeat) -> Run:
+        recorded: list[str] = list(taken.trial.user_attrs.get("runs", []))
+        if taken.begun and position < len(recorded):
+            run = Run(find_run(recorded[position]))
+            if run.finished and run.config == config:
+                return run
+            if taken.claim.previous != "silent":  # a silent worker may still be writing there
+                _remove_unfinished(run, config)
+        suffix = f"-s{config.train.seed}" if self.queue.spec.seeds_per_trial > 1 else ""
+        folder = _free_folder(f"{self.queue.spec.name}-t{taken.trial.number}{suffix}")
+        # before it is made, so that whoever takes the trial over finds it
+        self._note(taken, "runs", [*recorded[:position], str(folder.resolve())])
+        hooks = dataclasses.replace(self.hooks, on_epoch=self._watcher(taken, config, position, beat))
+        splits = self.images.get(config.data)
+        return self.train(config, name=folder.name, splits=splits, hooks=hooks, notify=self.notify)
+
+    def _watcher(
+        self, taken: Taken, config: Config, position: int, beat: Heartbeat
+    ) -> Callable[[dict[str, float]], None]:
+        """Return the hook that reports every epoch of the first seed to Optuna and gives the trial up if it says so."""
+        import optuna
+
+        trial = taken.trial
+        num_epochs = make_plan(config, len(self.images.get(config.data).train)).num_epochs
+
+        def on_epoch(record: dict[str, float]) -> None:
+            self.hooks.on_epoch(record)
+            if beat.lost:
+                raise LostError("the lease was lost")
+            if position > 0:
+                return
+            epoch = int(record["epoch"])
+            known = self.queue.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            if epoch not in known:  # whoever had the trial before reported the same
+                patiently(lambda: trial.report(record["val/accuracy"], epoch), notify=self.notify)
+            if epoch < num_epochs and patiently(trial.should_prune, notify=self.notify):
+                raise optuna.TrialPruned
+
+        return on_epoch
+
+    def _note(self, taken: Taken, name: str, value: Any) -> None:
+        patiently(lambda: taken.trial.set_user_attr(name, value), notify=self.notify)
+
+    def _stopped(self, number: int) -> StoppedError:
+        name = self.queue.spec.name
+        return StoppedError(f"the search {name} was stopped; continue with the same command", number)
+
+    def _require_hope(self) -> None:
+        trials = self.queue.study.get_trials(deepcopy=False)
+        if len(trials) == _HOPELESS and all(trial.state.name == "FAIL" for trial in trials):
+            last = trials[-1].user_attrs.get("error", "unknown")
+            raise TrainingError(f"the first {_HOPELESS} trials all failed; the last one: {last}")
+
+    def _outcome(self, number: int, state: str, value: float | None, error: str, total: int) -> str:
+        trials = self.queue.study.get_trials(deepcopy=False)
+        complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+        ends = {
+            "COMPLETE": f"val accuracy {value or 0:.2%}",
+            "PRUNED": "given up, behind the others",
+            "FAIL": f"failed: {error}",
+        }
+        parts = [f"trial t{number}: {ends[state]}"]
+        if complete:
+            best = max(complete, key=lambda trial: trial.value or 0.0)
+            parts.append(f"best {best.value:.2%} (t{best.number})")
+        if (left := total - self._done()) > 0:
+            parts.append(f"{left} to go, {format_roughly(self._seconds_left(left))}")
+        return "; ".join(parts)
+
+    def _done(self) -> int:
+        return sum(trial.state.is_finished() for trial in self.queue.study.get_trials(deepcopy=False))
+
+    def _seconds_left(self, trials: int) -> float:
+        if not self.seconds_spent:
+            return math.nan
+        workers = max(1, self.queue.running())
+        return trials * math.fsum(self.seconds_spent) / len(self.seconds_spent) / workers
+
+
+def headline(figures: dict[str, Any]) -> float:
+    """Return the accuracy on val that a run is judged by: with test-time views where it has them."""
+    return float(figures.get("val/accuracy_tta", figures["val/accuracy"]))
+
+
+def values_text(values: dict[str, Any]) -> str:
+    """Return values in one line, as flags would set them."""
+    short = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name}={label(value)}" for name, value in short.items())
+
+
+def _free_folder(name: str) -> Path:
+    """Return the folder that a run of this name would get."""
+    root = runs_root()
+    names = (name if number == 1 else f"{name}-{number}" for number in range(1, 100_000))
+    return next(root / one for one in names if not (root / one).exists())
+
+
+def _remove_unfinished(run: Run, config: Config) -> None:
+    """Remove what a stopped or killed worker left of a run: it begins again under the same name."""
+    if not run.path.is_dir() or run.finished:
+        return
+    half_made = all(file.name.startswith(".") for file in run.path.iterdir())
+    if half_made or run.config == config:
+        shutil.rmtree(run.path, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""Trial queue: who does which trial of a search, so that several processes share it and none is lost or done twice.
+
+Trials are handed out one at a time, under a lease on the whole search, and each is held by a lease of its own while it
+is worked on (leases.py). A trial that runs for Optuna and that nobody holds was abandoned: whoever comes next takes the
+same trial with the same values, not a copy of it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cifarlab.experiments.leases import Claim, Leases, Watch, claim
+from cifarlab.experiments.search import SearchSpec
+from cifarlab.seeding import derive_generator
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A trial that this worker holds.
+
+    Attributes:
+        trial: Optuna's trial, with all its values chosen.
+        claim: How it came: new, or from a worker that was stopped, died or fell silent.
+        values: Plain values by dotted field name.
+        begun: Whether another worker had begun it.
+    """
+
+    trial: optuna.Trial
+    claim: Claim
+    values: dict[str, Any]
+    begun: bool
+
+
+@dataclass
+class TrialQueue:
+    """The trials of a search, as one worker sees them."""
+
+    study: optuna.Study
+    spec: SearchSpec
+    leases: Leases
+    watch: Watch = field(default_factory=Watch)
+
+    def take(self, total: int) -> Taken | None:
+        """Take an abandoned trial, else a new one.
+
+        Args:
+            total: How many trials the search is to have, whoever does them.
+
+        Returns:
+            None if there is nothing to take: all trials are finished or in the hands of other workers.
+        """
+        with self._alone():
+            held = self.leases.held()
+            trials = self.study.get_trials(deepcopy=False)
+            for frozen in trials:
+                if frozen.state.name == "RUNNING" and (claimed := self._claim(frozen.number, held)):
+                    if not self.study.get_trials(deepcopy=False)[frozen.number].state.is_finished():
+                        return self._attached(frozen, claimed)
+                    self.leases.release(claimed.key)  # a worker that had fallen silent finished it after all
+            begun = [frozen for frozen in trials if frozen.state.name != "WAITING"]
+            if len(begun) >= total:
+                return None
+            if len(begun) == len(trials):
+                self._prescribe(len(trials))
+            trial = self.study.ask()
+            # a worker that dies here leaves a trial that runs and that nobody holds
+            new = self._claim(trial.number, {})
+            assert new is not None, "a trial that was made a moment ago, under the lease of the search, is held"
+            return self._chosen(trial, new, begun=False)
+
+    def running(self) -> int:
+        """Return how many trials other workers are at."""
+        return sum(frozen.state.name == "RUNNING" for frozen in self.study.get_trials(deepcopy=False))
+
+    def release(self, taken: Taken) -> None:
+        """Give a trial back, finished or not."""
+        self.leases.release(taken.claim.key)
+
+    def _claim(self, number: int, held: dict[str, Any]) -> Claim | None:
+        key = f"{self.spec.name}/t{number}"
+        if key in held and self.leases.is_mine(held[key]):  # the answer to an earlier claim was lost on its way
+            return Claim(key, "nobody")
+        return claim(self.leases, self.watch, key, held)
+
+    def _attached(self, frozen: FrozenTrial, claimed: Claim) -> Taken:
+        import optuna
+
+        return self._chosen(optuna.trial.Trial(self.study, frozen._trial_id), claimed, begun=True)
+
+    def _chosen(self, trial: optuna.Trial, claimed: Claim, begun: bool) -> Taken:
+        """Choose the values now: under the lease of the search, where every other worker's choice is known."""
+        values = {dimension.field: dimension.suggest(trial) for dimension in self.spec.space}
+        return Taken(trial, claimed, values, begun)
+
+    def _prescribe(self, number: int) -> None:
+        """Queue what the sampler is not asked for: the recipe itself as the first trial, or a point of the grid."""
+        size = self.spec.grid_size
+        if size is None:
+            if number == 0 and (parameters := self.spec.recipe_parameters):
+                self.study.enqueue_trial(parameters, user_attrs={"recipe": True})
+        elif number < size:
+            self.study.enqueue_trial(grid_point(self.spec, number))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        key = f"{self.spec.name}/queue"
+        while claim(self.leases, self.watch, key, self.leases.held()) is None:
+            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 two processes out of step
+        try:
+            yield
+        finally:
+            self.leases.release(key)
+
+
+def grid_point(spec: SearchSpec, number: int) -> dict[str, Any]:
+    """Return the parameters of a trial on the grid; the points come in a seeded order, so that a part is spread out."""
+    import torch
+
+    axes = {dimension.field: dimension.grid() for dimension in spec.space}
+    generator = derive_generator(spec.recipe.train.seed, "grid")
+    position = int(torch.randperm(spec.grid_size or 1, generator=generator)[number])
+    point = {}
+    for field_name, values in axes.items():
+        position, index = divmod(position, len(values))
+        point[field_name] = values[index]
+    return point
