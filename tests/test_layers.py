@@ -14,11 +14,11 @@ ROOT = Path(cifarlab.__file__).parent
 # Each line may import lines above it. Rooms of one line do not import each other, but for the pairs in ALLOWED.
 LAYERS = [
     {"errors", "console", "metrics", "stats", "differences", "device", "seeding", "environment", "machine", "ranks"},
-    {"config", "decision", "diagnosis", "plots", "hazards"},
+    {"config", "comparison", "decision", "diagnosis", "plots", "hazards"},
     {"config_yaml", "recipes", "data", "models", "predictions_file"},
     {"run", "arithmetic"},
-    {"inference"},
-    {"export"},
+    {"answers", "inference"},
+    {"comparison_page", "export"},
     {"training", "serving"},
     {"experiments"},
     {"commands"},

@@ -93,6 +93,7 @@ JSON_WITHOUT_LABELS = {
     "rows of scores": scores(IDS),
     "named scores": [{"cat": r[3], "automobile": r[1], "airplane": r[0], "polar bear": r[2]} for r in scores(IDS)],
     "logits": {"logits": scores(IDS)},
+    "labels alone": {"labels": IDS},
 }
 JSON_WITH_LABELS = {
     "object": {"predictions": IDS, "labels": LABELS},
@@ -243,6 +244,7 @@ def test_files_that_are_not_there_or_are_pickles(tmp_path: Path) -> None:
 def test_a_vocabulary_is_made_of_labels() -> None:
     assert vocabulary(["2", "0", "1.0"]) == ("0", "1", "2")
     assert vocabulary(["cat", " ant ", "cat"]) == ("ant", "cat")
+    assert vocabulary([3, 10**12]) == ("1000000000000", "3")
 
 
 def test_damaged_files_never_give_anything_but_predictions_or_one_line(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from cifarlab.cli_arguments import (
     ReportArguments,
     TrainArguments,
 )
+from cifarlab.cli_compare import run_compare
 from cifarlab.cli_study import run_study
 from cifarlab.cli_tools import fetch_first as _fetch_first
 from cifarlab.cli_tools import parse as _parse
@@ -281,6 +282,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "study": (run_study, "compare configurations over seeds, alone or shared by several processes"),
     "tune": (run_tune, "search the settings of a recipe on validation images"),
     "evaluate": (run_evaluate, "judge a run on its test split"),
+    "compare": (run_compare, "which of several runs, or of others' models, is better, and is it shown"),
     "report": (run_report, "write the report and the model card of a run"),
     "predict": (run_predict, "classify image files"),
     "doctor": (run_doctor, "report what this machine can do, and propose a recipe"),

@@ -212,3 +212,26 @@ class TuneArguments:
     """Go on with a search that exists, as it was begun; --name or the recipe says which."""
     json: bool = False
     """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArguments:
+    """Compare runs, and others' models, by their stored answers to the same images: which is better, and is it shown?
+
+    Runs whose configurations differ in the seed only are one recipe, compared over its seeds.
+    """
+
+    sources: tyro.conf.Positional[tuple[str, ...]]
+    """Run folders (or names below the runs folder) and files of predictions (docs/predictions-file.md), two or more."""
+    split: Literal["auto", "test", "val"] = "auto"
+    """Which images; auto is test where every run holds predictions on it, else val."""
+    views: Literal["auto", "yes", "no"] = "auto"
+    """Answers averaged over test-time views: where all runs have them, in any case, or never."""
+    labels: str = ""
+    """Without a run: file of the true classes, in a form of docs/predictions-file.md."""
+    dataset: Literal["", "cifar10", "cifar100"] = ""
+    """Without a run: public data set whose labels are true."""
+    out: Path | None = None
+    """Folder for the page, its plots and the JSON; by default one named after the sources, below the runs folder."""
+    json: bool = False
+    """Print the comparison as JSON."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cifarlab.errors import DataError
 from cifarlab.predictions_file.table import Table, as_number
 
+_MOST_CLASSES = 100_000  # beyond, numbers are names and no ids
 _MISSING = {"", "nan", "none", "null", "na", "n/a", "-"}
 # what CIFAR's classes are called in a widely copied tutorial, and in British English
 _ALIASES = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
@@ -36,8 +37,9 @@ class ForeignPredictions:
 def vocabulary(entries: Sequence[Any]) -> tuple[str, ...]:
     """Return the class names that a list of true classes implies: 0..K-1 for ids, the names in order otherwise."""
     numbers = [as_number(entry) for entry in entries]
-    if all(number is not None and number.is_integer() and number >= 0 for number in numbers):
-        return tuple(str(k) for k in range(int(max(number for number in numbers if number is not None)) + 1))
+    ids = [int(number) for number in numbers if number is not None and number.is_integer() and number >= 0]
+    if len(ids) == len(entries) and max(ids) < _MOST_CLASSES:
+        return tuple(str(k) for k in range(max(ids) + 1))
     return tuple(sorted({str(entry).strip() for entry in entries} - _MISSING))
 
 

@@ -156,6 +156,8 @@ def _from_json(path: Path, text: str) -> Table:
         )
     elif isinstance(value, list):
         columns["predictions"] = value
+    if not columns.get("predictions"):  # a file of labels alone is read as classes, too
+        columns["predictions"] = columns.pop("labels", None)
     entries = columns.get("predictions")
     if not entries:
         raise DataError(f'{path} holds no predictions; give a list, or an object such as {{"predictions": [3, 8, …]}}')

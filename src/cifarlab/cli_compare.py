@@ -1,0 +1,58 @@
+"""``cifarlab compare`` on the command line: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cifarlab import console
+from cifarlab.cli_arguments import CompareArguments
+from cifarlab.cli_tools import parse
+
+if TYPE_CHECKING:
+    from cifarlab.commands.compare import Compared
+
+_MOST_ROWS = 20
+
+
+def run_compare(argv: Sequence[str]) -> None:
+    """``cifarlab compare``."""
+    arguments: CompareArguments = parse(CompareArguments, "compare", argv)
+    from cifarlab.commands.compare import compare
+
+    with console.TransferDisplay() as display:
+        result = compare(
+            arguments.sources,
+            split=arguments.split,
+            views=arguments.views,
+            labels=arguments.labels,
+            dataset=arguments.dataset,
+            out=arguments.out,
+            progress=display.update,
+            notify=display.notify,
+        )
+    if arguments.json:
+        console.print_json({**result.as_dict(), "page": str(result.page)})
+        return
+    for note in result.notes:
+        console.notify(f"note: {note}")
+    _print_comparison(result)
+
+
+def _print_comparison(result: Compared) -> None:
+    comparison, split = result.comparison, result.answers.split or "labelled"
+    rows = [
+        (one.name, f"{one.accuracy:.2%}", f"{one.interval[0]:.2%} to {one.interval[1]:.2%}", f"{one.correct:,}")
+        for one in sorted(comparison.models, key=lambda one: -one.accuracy)
+    ]
+    views = ", with test-time views" if result.answers.with_views else ""
+    title = f"{comparison.num_images:,} {split} images{views}"
+    console.print_table(title, ("model", "accuracy", "95 % interval", "right"), rows[:_MOST_ROWS])
+    if len(rows) > _MOST_ROWS:
+        console.print_line(f"and {len(rows) - _MOST_ROWS} more")
+    for finding in comparison.findings:
+        console.print_line(finding, style="bold")
+    for caution in comparison.cautions:
+        console.print_line(f"note: {caution}")
+    console.print_line(f"page: {result.page}")
+    console.print_line(f"data: {result.json}")

@@ -1,0 +1,193 @@
+"""What a comparison supports, in plain words: a difference is stated where a test shows it, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from cifarlab.comparison.results import Comparison, ModelPair, RecipeFigures, RecipePair
+
+_MOST_PAIRS = 6  # told one by one; more are told as a ranking, with the table beside it
+FEWEST_SEEDS = 5  # with fewer, a variance between seeds is anybody's guess
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """Return the sentences that the tests of a comparison support, the most important first."""
+    recipes = {one.name: one for one in comparison.recipes}
+    single = [one.name for one in comparison.recipes if len(one.members) == 1]
+    sentences = [_recipe_pair(pair, recipes, len(comparison.recipe_pairs)) for pair in comparison.recipe_pairs]
+    if not recipes or len(comparison.models) == 2:
+        sentences += [_model_pair(pair, len(comparison.model_pairs)) for pair in comparison.model_pairs]
+    else:
+        sentences += [
+            _single_against_seeds(name, other, comparison)
+            for name in single
+            for other in comparison.recipes
+            if other.name not in single
+        ]
+        sentences += [
+            _model_pair(pair, len(comparison.model_pairs))
+            for pair in comparison.model_pairs
+            if {pair.a, pair.b} <= set(single)
+        ]
+    if len(sentences) > _MOST_PAIRS:
+        sentences = sentences[:1] if comparison.ranking else sentences
+    if len([name for group in comparison.ranking for name in group]) > 2:
+        sentences.insert(0, _ranking(comparison.ranking))
+    return [*sentences, *(_spread(one) for one in comparison.recipes if one.name not in single)]
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """Return what the figures of a comparison do not show."""
+    sentences = []
+    guessing = 1 / comparison.num_classes
+    limit = guessing + 3 * math.sqrt(guessing * (1 - guessing) / comparison.num_images)
+    sentences += [
+        f"{model.name} is right on {percent(model.accuracy)}, about as often as guessing would be: make sure that its "
+        "answers are in the order of these images and its class ids in the order of these classes."
+        for model in comparison.models
+        if model.accuracy <= limit
+    ]
+    if len({model.recipe for model in comparison.models}) == 1:
+        sentences.append("All are trainings of one recipe: what tells them apart is the seed, not the recipe.")
+    elif not comparison.recipe_pairs:
+        sentences.append(
+            "Models are compared here, not recipes: another training of the same recipe gives other answers. "
+            "Which recipe is better, several seeds of each would show."
+        )
+    repeated = [one for one in comparison.recipes if len(one.members) > 1]
+    if repeated:
+        sampling = 100 * max(one.variance.sampling_sd for one in repeated)
+        sentences.append(
+            f"Intervals over seeds hold for these {comparison.num_images:,} images. Another set of so many would move "
+            f"the accuracy of each model by about {sampling:.2f} points (standard deviation)."
+        )
+    return sentences
+
+
+def _model_pair(pair: ModelPair, comparisons: int) -> str:
+    paired = pair.paired
+    more, discordant = paired.only_a - paired.only_b, paired.only_a + paired.only_b
+    if discordant == 0:
+        return f"{pair.a} and {pair.b} are right and wrong on the same images; these images show no difference."
+    test = f"McNemar {p_text(pair.p_adjusted)}{_corrected(comparisons)}"
+    size = points(paired.difference, paired.interval)
+    if pair.apart:
+        count = f"{more:,} {_images(more)} more than {pair.b}, of {paired.num_images:,}"
+        return f"{pair.a} is right on {count}: {size}, {test}."
+    seen = f"{pair.a} is right on {more:,} more, {size}" if more else "both are right on equally many"
+    if math.isnan(pair.smallest_significant):
+        power = f"On {discordant:,} {_images(discordant)} exactly one of them is right; so few can show no difference."
+    else:
+        power = (
+            f"On {discordant:,} images exactly one of them is right; with so many, a difference below "
+            f"{_plain_points(pair.smallest_significant)} points cannot be significant, and one of "
+            f"{_plain_points(pair.detectable)} points is found four times in five."
+        )
+    return f"{pair.a} and {pair.b} cannot be told apart on these {paired.num_images:,} images: {seen}, {test}. {power}"
+
+
+def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparisons: int) -> str:
+    seeds = pair.seeds
+    num_a, num_b = len(recipes[pair.a].members), len(recipes[pair.b].members)
+    size = points(seeds.difference, seeds.interval)
+    permutation = f"{'exact' if seeds.permutation_exact else 'random'} permutation test {p_text(seeds.p_permutation)}"
+    if seeds.smallest_p > 0.05:
+        permutation += f", which so few seeds cannot bring below {seeds.smallest_p:.2g}"
+    tests = f"Welch {p_text(pair.p_adjusted)}{_corrected(comparisons)}, {permutation}"
+    if pair.apart:
+        low, high = seeds.probability_interval
+        return (
+            f"{pair.a} beats {pair.b} by {size.removeprefix('+')} with {num_a} and {num_b} seeds ({tests}). "
+            f"One training of {pair.a} is better than one of {pair.b} with probability "
+            f"{seeds.probability_superior:.2f} [{low:.2f}, {high:.2f}]."
+        )
+    text = f"{pair.a} and {pair.b} cannot be told apart with {num_a} and {num_b} seeds: {size} ({tests})."
+    if not math.isnan(pair.detectable):
+        text += f" A true difference of {_plain_points(pair.detectable)} points would be found four times in five"
+        text += (
+            f"; one of {_plain_points(seeds.difference)}, as seen here, would take {pair.seeds_needed:,} seeds of each."
+            if pair.seeds_needed
+            else "."
+        )
+    return text
+
+
+def _single_against_seeds(name: str, recipe: RecipeFigures, comparison: Comparison) -> str:
+    pairs = [
+        pair for pair in comparison.model_pairs if name in (pair.a, pair.b) and {pair.a, pair.b} & {*recipe.members}
+    ]
+    total = len(recipe.members)
+    better = sum(pair.a == name and pair.apart for pair in pairs)
+    worse = sum(pair.b == name and pair.apart for pair in pairs)
+    undecided = total - better - worse
+    accuracy = next(model.accuracy for model in comparison.models if model.name == name)
+    parts = [
+        f"{text} in {count}"
+        for count, text in ((better, "better"), (worse, "worse"), (undecided, "not to be told apart"))
+        if count
+    ]
+    accuracies = f"it is right on {percent(accuracy)}, they on {percent(recipe.mean)} in the mean"
+    test = f"McNemar, after correction for {len(comparison.model_pairs)}"
+    return (
+        f"Against the {total} seeds of {recipe.name}, {name} is {', '.join(parts)} of {total} comparisons ({test}); "
+        f"{accuracies}. "
+        f"{name} is one training, so nothing is known of its own spread."
+    )
+
+
+def _spread(recipe: RecipeFigures) -> str:
+    low, high = (100 * end for end in recipe.interval)
+    text = (
+        f"{recipe.name} over {len(recipe.members)} seeds: mean {percent(recipe.mean)} [{low:.2f}, {high:.2f}], "
+        f"standard deviation {100 * recipe.sd:.2f} points between seeds on these images"
+    )
+    if len(recipe.members) < FEWEST_SEEDS:
+        return f"{text}."
+    beyond = 100 * recipe.variance.distribution_seed_sd
+    return f"{text}; on endlessly many images it would be about {beyond:.2f} points."
+
+
+def _ranking(groups: Iterable[Iterable[str]]) -> str:
+    text = "; ".join(", ".join(group) for group in groups)
+    return f"Ranking as groups, best first (who shares a group was not told apart): {text}."
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent with two decimals."""
+    return f"{100 * share:.2f} %"
+
+
+def points(difference: float, interval: tuple[float, float]) -> str:
+    """Return a difference with its interval in points: '+2.1 points [1.7, 2.6]'."""
+    low, high = (100 * end for end in interval)
+    digits = 2 if high - low < 0.5 else 1
+    if math.isnan(low):
+        return f"{100 * difference:+.2f} points"
+    return f"{100 * difference:+.{digits}f} points [{_zero(low, digits)}, {_zero(high, digits)}]"
+
+
+def _zero(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as it is written: 'p < 0.001', 'p = 0.043', 'p = 0.6'."""
+    if math.isnan(p):
+        return "p not defined"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _plain_points(difference: float) -> str:
+    return f"{100 * abs(difference):.2f}"
+
+
+def _corrected(comparisons: int) -> str:
+    return f" after correction for {comparisons} comparisons" if comparisons > 1 else ""
+
+
+def _images(count: int) -> str:
+    return "image" if count == 1 else "images"

@@ -1,0 +1,157 @@
+"""The page of a comparison: the answer first, then what it rests on; one file that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from cifarlab.answers import Answers
+from cifarlab.comparison import Comparison
+from cifarlab.comparison.words import FEWEST_SEEDS, p_text, percent, points
+from cifarlab.config_yaml import changed_fields
+from cifarlab.data.imageset import ImageSet
+from cifarlab.errors import RunError
+from cifarlab.plots import comparison as plots
+from cifarlab.plots.style import save_figure
+from cifarlab.run import Run, write_text
+
+_PICTURES = 12
+_MOST_ROWS = 30  # of a plot; the tables hold them all
+_MOST_FIELDS = 40
+
+
+def write_page(
+    page: Path, comparison: Comparison, answers: Answers, notes: Sequence[str], images: ImageSet | None
+) -> None:
+    """Write the page, and its plots as PNG and SVG beside it.
+
+    Args:
+        page: Path of the HTML file; plots go to plots/ in its folder.
+        comparison: Figures and findings.
+        answers: What was compared.
+        notes: What the reader should know besides.
+        images: The split's images; None leaves pictures out.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    figures = _figures(comparison) | _picture_figures(comparison, answers, images)
+    pictures = {}
+    try:
+        for name, figure in figures.items():
+            png, svg = save_figure(figure, page.parent / "plots" / name)
+            chosen, kind = (png, "png") if name.startswith("right_alone") else (svg, "svg+xml")
+            pictures[name] = f"data:image/{kind};base64,{base64.b64encode(chosen.read_bytes()).decode('ascii')}"
+    except OSError as error:
+        raise RunError(f"cannot write {page.parent}: {error.strerror or error}; choose another with --out") from error
+    environment = Environment(
+        loader=PackageLoader("cifarlab"),
+        autoescape=True,  # names of runs, files and classes are text that anybody may have written
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "p": p_text, "dotted": lambda value: f"{value:.2f}"}
+    environment.filters["in_points"] = lambda share: f"{100 * share:.2f}"
+    environment.globals["points"] = points
+    css = (files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")
+    context = {
+        "css": Markup(css),  # noqa: S704 our own file
+        "answers": answers,
+        "notes": notes,
+        "pictures": pictures,
+        "shown": _PICTURES,
+        "fewest_seeds": FEWEST_SEEDS,
+        "fields": differing_fields(answers)[:_MOST_FIELDS],
+        "field_columns": _distinct_recipes(answers),
+        "reads": [_test_reads(source) for source in answers.sources],
+        "rivals": comparison.rivals,
+        **vars(comparison),
+    }
+    write_text(page, environment.get_template("compare.html.j2").render(context))
+
+
+def _figures(comparison: Comparison) -> dict[str, Figure]:
+    where = f"{comparison.num_images:,} images"
+    accuracy = {one.name: one.accuracy for one in comparison.models}
+    if comparison.recipes:
+        bars = [
+            plots.Bar(one.name, one.mean, one.interval, tuple(accuracy[member] for member in one.members))
+            for one in comparison.recipes
+        ]
+        axis = "accuracy: small dots are seeds; line: 95 % interval of the mean over seeds"
+    else:
+        models = sorted(comparison.models, key=lambda one: -one.accuracy)
+        bars = [plots.Bar(one.name, one.accuracy, one.interval) for one in models]
+        axis = "accuracy, with the 95 % interval of each alone"
+    figures = {"accuracy": plots.accuracy_figure(bars[:_MOST_ROWS], f"Accuracy ({where})", axis)}
+    pairs = [
+        plots.Bar(f"{pair.a} - {pair.b}", pair.seeds.difference, pair.seeds.interval, strong=pair.apart)
+        for pair in comparison.recipe_pairs
+    ] or [
+        plots.Bar(f"{pair.a} - {pair.b}", pair.paired.difference, pair.paired.interval, strong=pair.apart)
+        for pair in comparison.model_pairs
+    ]
+    axis = "points, with 95 % interval; blue: told apart by the test, after correction; grey: not"
+    if pairs:
+        figures["differences"] = plots.difference_figure(pairs[:_MOST_ROWS], f"Differences ({where})", axis)
+    if comparison.classes:
+        rows = sorted(comparison.classes, key=lambda one: -one.difference)
+        shown = rows if len(rows) <= _MOST_ROWS else [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
+        bars = [plots.Bar(one.name, one.difference, one.interval, strong=one.apart) for one in shown]
+        title = f"By class: {' minus '.join(comparison.classes_of)}"
+        figures["classes"] = plots.difference_figure(bars, title, axis)
+    return figures
+
+
+def _picture_figures(comparison: Comparison, answers: Answers, images: ImageSet | None) -> dict[str, Figure]:
+    figures = {}
+    for number, side in enumerate(comparison.sides):
+        if images is None or not side.positions:
+            continue
+        positions = side.positions[:_PICTURES]
+        shown = [
+            plots.Answered(answers.class_names[int(answers.labels_N[n])], answers.class_names[answer])
+            for n, answer in zip(positions, side.answers, strict=False)
+        ]
+        pixels = images.images_NCHW[torch.tensor(positions, dtype=torch.int64)]
+        figures[f"right_alone_{number}"] = plots.pictures_figure(pixels, shown, f"Right by {side.name} alone")
+    return figures
+
+
+def _distinct_recipes(answers: Answers) -> list[str]:
+    pairs = zip(answers.candidates, answers.configs, strict=True)
+    return list(dict.fromkeys(one.recipe for one, config in pairs if config))
+
+
+def differing_fields(answers: Answers) -> list[tuple[str, list[str]]]:
+    """Return the fields in which the compared configurations differ, with the value of each recipe, seeds aside.
+
+    One column a distinct recipe, in the order in which they were given; nothing for files alone.
+    """
+    chosen = {one.recipe: config for one, config in zip(answers.candidates, answers.configs, strict=True) if config}
+    configs = [replace(config, train=replace(config.train, seed=0)) for config in chosen.values()]
+    fields = dict.fromkeys(field for config in configs for field in changed_fields(config, configs[0]))
+
+    def value(config: Any, field: str) -> str:
+        for name in field.split("."):
+            config = getattr(config, name)
+        return json.dumps(config) if isinstance(config, (tuple, bool)) else str(config)
+
+    return [(field, [value(config, field) for config in configs]) for field in fields]
+
+
+def _test_reads(source: str) -> int | None:
+    """Return how often a run's test split was read; None for a file."""
+    path = Path(source)
+    return len(Run(path).test_reads()) if (path / "config.yaml").is_file() else None
