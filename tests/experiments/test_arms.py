@@ -13,10 +13,9 @@ from cifarlab.experiments.arms import (
     load_arms,
     parse_setting,
     parse_vary,
-    resolve_name,
     study_base,
 )
-from cifarlab.experiments.fields import with_values
+from cifarlab.experiments.fields import resolve_name, with_values
 from cifarlab.experiments.study import (
     Arm,
     StudySpec,

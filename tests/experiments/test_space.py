@@ -62,6 +62,7 @@ def one(text, config=CONVNET):
             "model.hidden=[],[256, 128]",
             Dimension(field="model.convnet.hidden", kind="list", choices=([], [256, 128])),
         ),
+        ("activation=relu,gelu", Dimension(field="model.convnet.activation", kind="list", choices=("relu", "gelu"))),
         ("optimizer.lr=1e-3,1,0.5", Dimension(field="optimizer.lr", kind="list", choices=(0.001, 1.0, 0.5))),
         ("augment.flip=none,random", Dimension(field="augment.flip", kind="list", choices=("none", "random"))),
         ("train.channels-last=true,false", Dimension(field="train.channels_last", kind="list", choices=(True, False))),
@@ -78,7 +79,8 @@ def test_a_dimension_is_typed_by_its_field_and_reads_back_from_its_text(text, ex
     ("text", "message"),
     [
         ("optimizer.lrr=0.1,0.2", "unknown field 'optimizer.lrr'; did you mean optimizer.lr?"),
-        ("lr=0.1,0.2", "did you mean optimizer.lr?"),
+        ("lrr=0.1,0.2", "unknown field 'lrr'"),
+        ("name=a,b", "name may be"),
         ("model.dropuot=0:0.5", "unknown field"),
         ("optimizer.lr", "write it like optimizer.lr=log:0.01:0.5"),
         ("optimizer.lr=", "write it like"),

@@ -14,7 +14,7 @@ import yaml
 from cifarlab.config import Config
 from cifarlab.config_yaml import typed_value
 from cifarlab.errors import ConfigError, UsageError
-from cifarlab.experiments.fields import field_types, idle_reason, resolve_field, with_values
+from cifarlab.experiments.fields import field_types, idle_reason, resolve_name, with_values
 from cifarlab.experiments.space import label
 from cifarlab.experiments.study import Arm, StudySpec, check_name, planned_trials, trial_config
 
@@ -87,26 +87,6 @@ def _plain(field: str, value: Any) -> Any:
         with contextlib.suppress(ValueError):  # typed_value says what is wrong with it
             value = float(value)
     return typed_value(kind, value, field)
-
-
-def resolve_name(name: str, config: Config) -> str:
-    """Return the full dotted name of a field; its last part is enough where only one field that counts ends so.
-
-    Args:
-        name: Such as 'optimizer.lr', 'lr', 'model.activation' or 'activation'.
-        config: Its network family says which model fields count.
-
-    Raises:
-        ConfigError: If there is no such field, or more than one.
-    """
-    dotted = name.strip().replace("-", "_")
-    if dotted not in field_types() and "." not in dotted:
-        fitting = [field for field in field_types() if field.endswith(f".{dotted}") and not idle_reason(field, config)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            raise ConfigError(f"{name} may be {' or '.join(fitting)}; write it in full")
-    return resolve_field(name, config)
 
 
 def _refuse(field: str) -> None:

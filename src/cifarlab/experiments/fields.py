@@ -44,6 +44,8 @@ def resolve_field(name: str, config: Config) -> str:
     for candidate in (dotted, f"model.{config.model.name}.{short}"):
         if candidate in types and (candidate == dotted or dotted.startswith("model.")):
             return candidate
+    others = tuple(f"model.{family}." for family in _FAMILIES if family != config.model.name)
+    types = {field: kind for field, kind in types.items() if not field.startswith(others)}  # what counts comes closest
     section = [field for field in types if field.startswith(dotted.partition(".")[0] + ".")]
     close = difflib.get_close_matches(dotted, types, n=1, cutoff=0.75) or [
         field for field in types if field.rpartition(".")[2] == dotted.rpartition(".")[2]
@@ -51,6 +53,26 @@ def resolve_field(name: str, config: Config) -> str:
     known = section or dict.fromkeys(field.partition(".")[0] for field in types)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
     raise ConfigError(f"unknown field {name!r}; {hint}")
+
+
+def resolve_name(name: str, config: Config) -> str:
+    """Return the full dotted name of a field; its last part is enough where only one field that counts ends so.
+
+    Args:
+        name: Such as 'optimizer.lr', 'lr', 'model.activation' or 'activation'.
+        config: Its network family says which model fields count.
+
+    Raises:
+        ConfigError: If there is no such field, or more than one.
+    """
+    dotted = name.strip().replace("-", "_")
+    if dotted not in field_types() and "." not in dotted:
+        fitting = [field for field in field_types() if field.endswith(f".{dotted}") and not idle_reason(field, config)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise ConfigError(f"{name} may be {' or '.join(fitting)}; write it in full")
+    return resolve_field(name, config)
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:

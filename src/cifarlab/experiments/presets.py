@@ -16,8 +16,8 @@ from typing import Any
 from cifarlab.config import Config
 from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.ablation import ablation_arms
-from cifarlab.experiments.arms import expand_grid, make_arm, resolve_name, study_base
-from cifarlab.experiments.fields import with_values
+from cifarlab.experiments.arms import expand_grid, make_arm, study_base
+from cifarlab.experiments.fields import resolve_name, with_values
 from cifarlab.experiments.study import Arm, StudySpec
 from cifarlab.recipes import load_recipe
 

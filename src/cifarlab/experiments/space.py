@@ -23,7 +23,7 @@ import yaml
 from cifarlab.config import Config
 from cifarlab.config_yaml import typed_value
 from cifarlab.errors import ConfigError
-from cifarlab.experiments.fields import field_types, idle_reason, resolve_field, with_values
+from cifarlab.experiments.fields import field_types, idle_reason, resolve_name, with_values
 
 _REFUSED = {
     "recipe": "it names the recipe and changes nothing",
@@ -195,7 +195,7 @@ def space_from_dict(values: Mapping[str, Any], config: Config) -> Space:
     """Build a space from values by field name, and check it: see :func:`parse_space`, :func:`check_space`."""
     dimensions = {}
     for name, written in values.items():
-        field = resolve_field(str(name), config)
+        field = resolve_name(str(name), config)
         dimensions[field] = _dimension(field, written)
     space = tuple(dimensions.values())
     check_space(space, config)
