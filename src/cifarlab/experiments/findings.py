@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from cifarlab.differences import SeedDifference, VarianceParts, compare_seeds, groups, holm, variance_parts
+from cifarlab.differences import SeedDifference, VarianceParts, compare_seeds, holm, letter_groups, variance_parts
 from cifarlab.experiments.evidence import Correct, Evidence, finished
 from cifarlab.experiments.factors import Grid, averaged, find_grid, interaction_p
 from cifarlab.experiments.study import StudyRecord, StudyTrial
@@ -196,7 +196,7 @@ def find(record: StudyRecord, evidence: Evidence) -> Findings:
     families = 1 if grid is None else 2
     values = {arm.label: arm.values for arm in arms if arm.n > 1}
     pairs = _compare(list(combinations(values, 2)), values, families)
-    ranked = groups(list(values), values, alpha=ALPHA / families)
+    ranked = letter_groups(list(values), [(pair.first, pair.second) for pair in pairs if pair.supported])
     return Findings(
         arms=tuple(arms),
         pairs=tuple(_with_new_images(pair, evidence.correct_SN) for pair in pairs),
