@@ -146,6 +146,7 @@ def test_three_models_are_corrected_and_ranked() -> None:
     assert result.ranking[1] == ["low"]
     assert result.findings[0].startswith("Ranking as groups, best first")
     assert "after correction for 3 comparisons" in result.findings[1]
+    assert "even without correction" in result.findings[1]
     assert result.classes == []
 
 
@@ -207,6 +208,31 @@ def test_one_model_against_the_seeds_of_a_recipe() -> None:
     assert "Against the 3 seeds of ours, vendor.csv is worse in 3 of 3 comparisons" in text
     assert "nothing is known of its own spread" in text
     assert (result.ranking, result.rivals) == ([], ["ours", "vendor.csv"])
+
+
+def test_many_single_models_are_counted_in_one_sentence() -> None:
+    single = [candidate(f"m{n}", 0.5 + n / 50, noise=0.02) for n in range(4)]
+    result = compared(*recipe("new", [0.8, 0.81, 0.805]), *recipe("old", [0.75, 0.76, 0.74]), *single)
+    assert len(result.model_pairs) == 6 + 4 * 6
+    assert result.findings[0].startswith("new beats old")
+    apart = sum(pair.apart for pair in result.model_pairs)
+    assert result.findings[1].startswith("4 models with one training each")
+    assert f"{apart} of 30 pairs are told apart" in result.findings[1]
+    assert len(result.findings) == 4
+
+
+def test_a_long_ranking_is_told_from_its_best() -> None:
+    result = compared(*(candidate(f"m{n}", 0.8 - n / 30, noise=0.05) for n in range(9)))
+    first = result.ranking[0]
+    level = {name for group in result.ranking if "m0" in group for name in group} - {"m0"}
+    assert first[0] == "m0"
+    assert len(result.findings) == 2
+    assert (
+        f"the other {8 - len(level)} are told apart" in result.findings[0] or "better than each" in result.findings[0]
+    )
+    assert all(name in result.findings[0] for name in level)
+    assert result.groups_of("m0") == " ".join(str(n + 1) for n, group in enumerate(result.ranking) if "m0" in group)
+    assert result.groups_of("nobody") == ""
 
 
 def test_seeds_of_one_recipe_are_described_and_not_ranked() -> None:

@@ -149,10 +149,10 @@ def test_notes_say_what_was_assumed(tmp_path: Path) -> None:
     def notes(text: str) -> str:
         return " ".join(read(tmp_path / "p.csv", text).notes)
 
-    assert "has no index" in notes(WITHOUT_LABELS["one id a line"])
+    assert "no index" in notes(WITHOUT_LABELS["one id a line"])
     assert notes(WITHOUT_LABELS["index"]) == ""
-    assert "counts images from 1" in notes(WITHOUT_LABELS["index from one"])
-    assert "taken as such" in notes(WITHOUT_LABELS["index from one"])
+    assert "counted from 1" in notes(WITHOUT_LABELS["index from one"])
+    assert "that of labels is taken for it" in notes(WITHOUT_LABELS["index from one"])
     assert "without class names" in notes(WITHOUT_LABELS["scores with other names"])
     assert "without class names" not in notes(WITHOUT_LABELS["named scores"])
 

@@ -28,6 +28,7 @@ from cifarlab.run import Predictions, Run
 Split = Literal["test", "val"]
 Views = Literal["auto", "yes", "no"]
 _LONGEST_LABEL = 70
+_NAMED = 3  # files named in a note; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def load_answers(
     if runs:
         return _with_runs(paths, files, runs, split, views)
     key = _key_without_runs(files, "test" if split == "auto" else split, labels, dataset)
-    notes = [f"What is true is taken from {key.origin}."]
-    candidates = [_foreign(path.name, table, key, notes) for path, table in files.items()]
+    assumed: dict[str, list[str]] = {}
+    candidates = [_foreign(path.name, table, key, assumed) for path, table in files.items()]
+    notes = [f"What is true is taken from {key.origin}.", *_told(assumed)]
     return Answers(
         key.split,
         key.labels_N,
@@ -153,26 +155,27 @@ def _with_runs(
             raise DataError(f"{run.path} and {first.path} have different classes; compare models of one task")
     labels = _recipe_labels(runs, configs)
     candidates = []
+    assumed: dict[str, list[str]] = {}
     for path in paths:
         if path in files:
-            candidates.append(_foreign(path.name, files[path], key, notes))
+            candidates.append(_foreign(path.name, files[path], key, assumed))
             continue
         said = predictions[path]
         logits_NK = said.logits_tta_NK if with_views and said.logits_tta_NK is not None else said.logits_NK
         candidates.append(
             Candidate(runs[path].name, labels[path], configs[path].train.seed, logits_NK.argmax(1).numpy())
         )
-    distinct = _distinct(candidates, paths)
+    independent = _each_seed_once(_distinct(candidates, paths), notes)
     return Answers(
         chosen,
         labels_N,
         names,
-        _each_seed_once(distinct, notes),
+        independent,
         tuple(str(runs[path].path if path in runs else path) for path in paths),
         tuple(configs.get(path) for path in paths),
         with_views,
         key.data,
-        tuple(notes),
+        (*notes, *_told(assumed)),
     )
 
 
@@ -308,9 +311,21 @@ def _distinct(candidates: Sequence[Candidate], paths: Sequence[Path]) -> tuple[C
     )
 
 
-def _foreign(name: str, table: Table, key: _Key, notes: list[str]) -> Candidate:
+def _told(assumed: dict[str, list[str]]) -> list[str]:
+    """Return one line for each thing that was assumed, however many files it was assumed of."""
+    lines = []
+    for note, names in assumed.items():
+        shown = (
+            ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+        )
+        lines.append(f"{shown}: {note}.")
+    return lines
+
+
+def _foreign(name: str, table: Table, key: _Key, assumed: dict[str, list[str]]) -> Candidate:
     found = resolve(table, key.class_names, len(key.labels_N), key.split or "labelled")
-    notes += found.notes
+    for note in found.notes:
+        assumed.setdefault(note, []).append(name)
     if found.labels_N is not None and (differ := np.flatnonzero(found.labels_N != key.labels_N)).size:
         at = int(differ[0])
         raise DataError(

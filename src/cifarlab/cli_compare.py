@@ -11,6 +11,7 @@ from cifarlab.cli_tools import parse
 
 if TYPE_CHECKING:
     from cifarlab.commands.compare import Compared
+    from cifarlab.comparison import Comparison
 
 _MOST_ROWS = 20
 
@@ -40,19 +41,39 @@ def run_compare(argv: Sequence[str]) -> None:
 
 
 def _print_comparison(result: Compared) -> None:
-    comparison, split = result.comparison, result.answers.split or "labelled"
-    rows = [
-        (one.name, f"{one.accuracy:.2%}", f"{one.interval[0]:.2%} to {one.interval[1]:.2%}", f"{one.correct:,}")
-        for one in sorted(comparison.models, key=lambda one: -one.accuracy)
-    ]
+    comparison = result.comparison
     views = ", with test-time views" if result.answers.with_views else ""
-    title = f"{comparison.num_images:,} {split} images{views}"
-    console.print_table(title, ("model", "accuracy", "95 % interval", "right"), rows[:_MOST_ROWS])
+    title = f"{comparison.num_images:,} {result.answers.split or 'labelled'} images{views}"
+    columns, rows = _recipe_rows(comparison) if comparison.recipes else _model_rows(comparison)
+    console.print_table(title, columns, rows[:_MOST_ROWS])
     if len(rows) > _MOST_ROWS:
-        console.print_line(f"and {len(rows) - _MOST_ROWS} more")
+        console.print_line(f"and {len(rows) - _MOST_ROWS} more, which the page shows")
     for finding in comparison.findings:
         console.print_line(finding, style="bold")
     for caution in comparison.cautions:
         console.print_line(f"note: {caution}")
     console.print_line(f"page: {result.page}")
     console.print_line(f"data: {result.json}")
+
+
+def _model_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows: list[tuple[str, ...]] = [
+        (
+            one.name,
+            comparison.groups_of(one.name),
+            f"{one.accuracy:.2%}",
+            f"{one.interval[0]:.2%} to {one.interval[1]:.2%}",
+            f"{one.correct:,}",
+        )
+        for one in sorted(comparison.models, key=lambda one: -one.accuracy)
+    ]
+    return ("model", "groups", "accuracy", "95 % interval", "right"), rows
+
+
+def _recipe_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows: list[tuple[str, ...]] = []
+    for one in comparison.recipes:
+        several = len(one.members) > 1
+        spread = (f"{100 * one.sd:.2f}", f"{one.interval[0]:.2%} to {one.interval[1]:.2%}") if several else ("", "")
+        rows.append((one.name, comparison.groups_of(one.name), str(len(one.members)), f"{one.mean:.2%}", *spread))
+    return ("recipe", "groups", "seeds", "mean", "sd, points", "95 % interval of the mean"), rows

@@ -76,6 +76,8 @@ def write_page(
         "field_columns": _distinct_recipes(answers),
         "reads": [_test_reads(source) for source in answers.sources],
         "rivals": comparison.rivals,
+        "groups_of": comparison.groups_of,
+        "most_rows": _MOST_ROWS,
         **vars(comparison),
     }
     write_text(page, environment.get_template("compare.html.j2").render(context))

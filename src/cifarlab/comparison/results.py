@@ -210,6 +210,10 @@ class Comparison:
         chosen = self.recipes if len(self.models) > 2 and self.recipes else self.models
         return [one.name for one in chosen]
 
+    def groups_of(self, name: str) -> str:
+        """Return the numbers of the groups of a ranked name, best first: '1' or '1 2'; empty where it is not ranked."""
+        return " ".join(str(number) for number, group in enumerate(self.ranking, 1) if name in group)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values fit for JSON; what is NaN (nothing was measured) becomes None."""
         return {key: plain(value) for key, value in dataclasses.asdict(self).items()}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from cifarlab.comparison.results import Comparison, ModelPair, RecipeFigures, RecipePair
 
+_MOST_NAMES = 8  # of a sentence
 _MOST_PAIRS = 6  # told one by one; more are told as a ranking, with the table beside it
 FEWEST_SEEDS = 5  # with fewer, a variance between seeds is anybody's guess
 
@@ -14,27 +14,31 @@ FEWEST_SEEDS = 5  # with fewer, a variance between seeds is anybody's guess
 def findings(comparison: Comparison) -> list[str]:
     """Return the sentences that the tests of a comparison support, the most important first."""
     recipes = {one.name: one for one in comparison.recipes}
-    single = [one.name for one in comparison.recipes if len(one.members) == 1]
     sentences = [_recipe_pair(pair, recipes, len(comparison.recipe_pairs)) for pair in comparison.recipe_pairs]
-    if not recipes or len(comparison.models) == 2:
-        sentences += [_model_pair(pair, len(comparison.model_pairs)) for pair in comparison.model_pairs]
-    else:
-        sentences += [
-            _single_against_seeds(name, other, comparison)
-            for name in single
-            for other in comparison.recipes
-            if other.name not in single
-        ]
-        sentences += [
-            _model_pair(pair, len(comparison.model_pairs))
-            for pair in comparison.model_pairs
-            if {pair.a, pair.b} <= set(single)
-        ]
-    if len(sentences) > _MOST_PAIRS:
-        sentences = sentences[:1] if comparison.ranking else sentences
-    if len([name for group in comparison.ranking for name in group]) > 2:
+    sentences = sentences if len(sentences) <= _MOST_PAIRS else sentences[:1]
+    sentences += _of_models(comparison)
+    if sum(map(len, comparison.ranking)) > 2:
         sentences.insert(0, _ranking(comparison.ranking))
-    return [*sentences, *(_spread(one) for one in comparison.recipes if one.name not in single)]
+    return [*sentences, *(_spread(one) for one in comparison.recipes if len(one.members) > 1)]
+
+
+def _of_models(comparison: Comparison) -> list[str]:
+    """Return what is found image by image; of many pairs the first, or their number where recipes come first."""
+    pairs = comparison.model_pairs
+    single = [one.name for one in comparison.recipes if len(one.members) == 1]
+    if not comparison.recipes or len(comparison.models) == 2:
+        sentences = [_model_pair(pair, len(pairs)) for pair in pairs]
+        return sentences if len(sentences) <= _MOST_PAIRS else sentences[:1]
+    repeated = [one for one in comparison.recipes if len(one.members) > 1]
+    sentences = [_single_against_seeds(name, recipe, comparison) for name in single for recipe in repeated]
+    sentences += [_model_pair(pair, len(pairs)) for pair in pairs if {pair.a, pair.b} <= set(single)]
+    if len(sentences) <= _MOST_PAIRS:
+        return sentences
+    apart = sum(pair.apart for pair in pairs)
+    return [
+        f"{len(single)} models with one training each are compared image by image with all others: {apart} of "
+        f"{len(pairs)} pairs are told apart (McNemar, after correction); the table of models shows which."
+    ]
 
 
 def cautions(comparison: Comparison) -> list[str]:
@@ -81,8 +85,12 @@ def _model_pair(pair: ModelPair, comparisons: int) -> str:
     else:
         power = (
             f"On {discordant:,} images exactly one of them is right; with so many, a difference below "
-            f"{_plain_points(pair.smallest_significant)} points cannot be significant, and one of "
-            f"{_plain_points(pair.detectable)} points is found four times in five."
+            f"{_plain_points(pair.smallest_significant)} points cannot be significant"
+        )
+        power += (
+            f", and one of {_plain_points(pair.detectable)} points is found four times in five."
+            if comparisons == 1
+            else " even without correction."
         )
     return f"{pair.a} and {pair.b} cannot be told apart on these {paired.num_images:,} images: {seen}, {test}. {power}"
 
@@ -105,6 +113,7 @@ def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparison
     text = f"{pair.a} and {pair.b} cannot be told apart with {num_a} and {num_b} seeds: {size} ({tests})."
     if not math.isnan(pair.detectable):
         text += f" A true difference of {_plain_points(pair.detectable)} points would be found four times in five"
+        text += " before correction" if comparisons > 1 else ""
         text += (
             f"; one of {_plain_points(seeds.difference)}, as seen here, would take {pair.seeds_needed:,} seeds of each."
             if pair.seeds_needed
@@ -148,9 +157,19 @@ def _spread(recipe: RecipeFigures) -> str:
     return f"{text}; on endlessly many images it would be about {beyond:.2f} points."
 
 
-def _ranking(groups: Iterable[Iterable[str]]) -> str:
-    text = "; ".join(", ".join(group) for group in groups)
-    return f"Ranking as groups, best first (who shares a group was not told apart): {text}."
+def _ranking(groups: list[list[str]]) -> str:
+    names = {name for group in groups for name in group}
+    if sum(map(len, groups)) <= _MOST_NAMES:
+        text = "; ".join(", ".join(group) for group in groups)
+        return f"Ranking as groups, best first (who shares a group was not told apart): {text}."
+    best = groups[0][0]
+    level = [name for group in groups if best in group for name in group if name != best]
+    others = len(names) - 1 - len(set(level))
+    if not level:
+        return f"{best} is better than each of the other {others}; the table shows how these form groups."
+    shown = ", ".join(level[:_MOST_NAMES]) + (f" and {len(level) - _MOST_NAMES} more" if level[_MOST_NAMES:] else "")
+    rest = f"; the other {others} are told apart from it" if others else ""
+    return f"{best} has the most right, but is not told apart from {shown}{rest}. The table shows all groups."
 
 
 def percent(share: float) -> str:

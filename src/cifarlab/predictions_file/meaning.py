@@ -26,7 +26,7 @@ class ForeignPredictions:
     Attributes:
         predicted_N: int64, class ids.
         labels_N: int64, the file's own labels; None where it has none.
-        notes: What the reader of a comparison should know.
+        notes: What was assumed, without the file's name, so that files with the same note can share a line.
     """
 
     predicted_N: NDArray[np.int64]
@@ -64,9 +64,9 @@ def resolve(table: Table, class_names: Sequence[str], num_images: int, split: st
     notes = list(table.notes)
     order_N, one_based = _order(table, num_images)
     if one_based:
-        notes.append(f"{table.path.name} counts images from 1.")
+        notes.append("images are counted from 1")
     if table.index is None:
-        notes.append(f"{table.path.name} has no index: its predictions are taken to be in the order of the split.")
+        notes.append("no index, so the predictions are taken to be in the order of the split")
     if table.scores is None:
         predicted_N = _ids(table, table.predictions or (), class_names)
     else:
@@ -113,7 +113,7 @@ def _from_scores(table: Table, class_names: Sequence[str]) -> tuple[NDArray[np.i
     classes = _Classes(class_names)
     ids = [classes.id_of(name) for name in table.score_names]
     if not any(found is not None for found in ids):
-        return scores_NK.argmax(1), [f"{table.path.name} gives scores without class names: taken in label order."]
+        return scores_NK.argmax(1), ["scores without class names, taken in label order"]
     for name, found in zip(table.score_names, ids, strict=True):
         if found is None or ids.count(found) > 1:
             raise DataError(

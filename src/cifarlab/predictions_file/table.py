@@ -66,7 +66,7 @@ class Table:
         score_names: The column names of the scores; empty where they have none.
         labels: The true classes, likewise; None where the file has none.
         index: Which image each entry is of; None where they are in order.
-        notes: What the reader of a comparison should know.
+        notes: What was assumed.
     """
 
     path: Path
@@ -279,7 +279,7 @@ def _from_columns(path: Path, rows: Sequence[str], names: Sequence[str], cells: 
     if predictions is not None:
         return Table(path, rows, predictions=predictions, **common)
     if labels is not None and not rest:  # as in a submission to a contest: id,label
-        note = f"{path.name} has no column of predictions: its column of labels is taken as such."
+        note = "no column of predictions, so that of labels is taken for it"
         return Table(path, rows, predictions=labels, index=index, notes=(note,))
     if len(rest) == 1:
         return Table(path, rows, predictions=[entries[rest[0]] for entries in cells], **common)
