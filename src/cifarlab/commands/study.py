@@ -16,7 +16,7 @@ from cifarlab.data import Splits, load_splits
 from cifarlab.errors import CifarlabError, ConfigError, DataError, MissingExtraError, RunError, StoppedError, UsageError
 from cifarlab.experiments import queue as trial_queue
 from cifarlab.experiments.arms import check_spec
-from cifarlab.experiments.leases import BEAT_SECONDS, PATIENCE_SECONDS, Heartbeat
+from cifarlab.experiments.leases import BEAT_SECONDS, PATIENCE_SECONDS, Heartbeat, Watch
 from cifarlab.experiments.queue import Counts, Queue, Work
 from cifarlab.experiments.storage import StorageError, open_leases, open_storage
 from cifarlab.experiments.study import StudyRecord, StudySpec, StudyTrial, load_study, run_name
@@ -68,8 +68,7 @@ def study(
         notify: Takes one-line notices.
         on_begin: Is called when a trial begins.
         on_end: Is called when a trial ends, complete or failed.
-        patience_seconds: A worker without a sign of life for so long loses its trial to another.
-        beat_seconds: Between two signs of life.
+        patience_seconds, beat_seconds: After how long without a sign of life a worker loses its trial; between two.
 
     Returns:
         The study with all its trials; those that failed have their message.
@@ -81,19 +80,14 @@ def study(
         StoppedError: If a stop was requested; the trial in work was saved and went back to the queue.
     """
     check_spec(spec)
-    hooks, notify = hooks or Hooks(), _each_once(notify)
+    notify = _each_once(notify)
     optuna_storage, leases = open_storage(storage), open_leases(storage)
+    watch = Watch(patience_seconds)
     try:
-        work_on = trial_queue.open_queue(
-            spec,
-            optuna_storage,
-            leases,
-            must_exist=join,
-            retry_failed=retry_failed,
-            patience_seconds=patience_seconds,
-            notify=notify,
+        queue = trial_queue.open_queue(
+            spec, optuna_storage, leases, watch=watch, must_exist=join, retry_failed=retry_failed, notify=notify
         )
-        worker = _Worker(work_on, _trainer(), hooks, notify, on_begin, on_end, beat_seconds)
+        worker = _Worker(queue, _trainer(), hooks or Hooks(), notify, on_begin, on_end, beat_seconds)
         while _next(worker):
             pass
         return load_study(spec.name, optuna_storage)

@@ -65,7 +65,7 @@ _NO_REGULARISER: Fields = {
 }
 _REGULARISERS: dict[str, Fields] = {
     "weight decay": {"optimizer.weight_decay": 5e-4},
-    "dropout": {"model.dropout": 0.2},
+    "dropout": {"model.dropout": 0.1},
     "batch norm": {"model.norm": "batch"},
     "label smoothing": {"train.label_smoothing": 0.1},
     "augmentation": {"augment.flip": "random", "augment.translate": 2},
@@ -82,7 +82,7 @@ _OPTIMIZERS: dict[str, tuple[tuple[float, ...], Fields]] = {
     "sgd": ((0.02, 0.05, 0.125), {"optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4}),
     "adamw": ((0.001, 0.0025, 0.006), {"optimizer.momentum": 0.9, "optimizer.weight_decay": 0.05}),
     "muon": (
-        (0.02, 0.05, 0.125),
+        (0.05, 0.125, 0.3),
         {
             "optimizer.momentum": 0.6,
             "optimizer.sgd_momentum": 0.9,

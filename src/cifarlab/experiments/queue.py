@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifarlab.config_yaml import changed_fields
 from cifarlab.errors import UsageError
-from cifarlab.experiments.leases import PATIENCE_SECONDS, Claim, Lease, Leases, Watch, claim
+from cifarlab.experiments.leases import Claim, Lease, Leases, Watch, claim
 from cifarlab.experiments.storage import create_or_join, load_if_any, patiently
 from cifarlab.experiments.study import (
     SPEC_KEY,
@@ -127,9 +127,9 @@ def open_queue(
     storage: optuna.storages.BaseStorage,
     leases: Leases,
     *,
+    watch: Watch | None = None,
     must_exist: bool = False,
     retry_failed: bool = False,
-    patience_seconds: float = PATIENCE_SECONDS,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Queue:
     """Create a study with all its trials, or join it; whichever worker is faster creates it, the others join.
@@ -140,15 +140,15 @@ def open_queue(
         spec: What the study does.
         storage: Where its record is.
         leases: The same database's leases.
+        watch: How this worker tells that others have abandoned their work.
         must_exist: Join only.
         retry_failed: Have failed trials done again.
-        patience_seconds: A worker without a sign of life for so long loses its trial.
         notify: Takes one-line notices.
 
     Raises:
         UsageError: If there is another study of that name, or none to join.
     """
-    watch = Watch(patience_seconds)
+    watch = watch or Watch()
     key = f"setup/{spec.name}"
     while not claim(leases, watch, key, leases.held()):  # some other worker sets it up at this moment
         time.sleep(_POLL_SECONDS)
