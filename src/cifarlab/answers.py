@@ -238,9 +238,9 @@ def _require_same_images(
         if ours.get(key) and others.get(key) and ours[key] != others[key]:
             raise DataError(f"{where}: {what} differ ({key} in environment.json); {remedy}")
     silent = [str(one.path) for one, known in ((first, ours), (run, others)) if not known.get("split_sha256")]
-    return [f"{silent[0]} does not record its split: only equal labels show that its images are the same."] * bool(
-        silent
-    )
+    return [
+        f"{path} does not record its split: only equal labels show that its images are the same." for path in silent
+    ]
 
 
 def _public(data: DataConfig, split: Split) -> tuple[Any, ...] | None:

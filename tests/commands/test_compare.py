@@ -37,6 +37,12 @@ def _no_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_source", lambda *_, **__: SourceData(images, None, images, "cifar10"))
 
 
+@pytest.fixture(autouse=True)
+def _plots_cost_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not {"page", "pictures"} & set(request.node.name.split("_")):
+        monkeypatch.setattr(module, "write_page", lambda *_: None)
+
+
 def logits(accuracy: float, draw: int) -> torch.Tensor:
     """Logits of a model that is right where a difficulty common to all lies below its accuracy, but for some noise."""
     generator = np.random.default_rng(draw)
@@ -206,6 +212,17 @@ def test_a_run_that_records_no_split_is_compared_with_a_note() -> None:
             "evaluation.json", names
         )
     assert "does not record its split" in load_answers(["a", "b"]).notes[0]
+
+
+def test_classes_of_own_images_are_those_of_the_model() -> None:
+    names = tuple("zyxwvutsrq")
+    for name, seed in (("a", 0), ("b", 1)):
+        run = make_run(name, config=FOLDER, seed=seed, splits=("test",))
+        run.save_model({"weight": torch.zeros(1)}, {"class_names": names if name == "a" else names[::-1]})
+    with pytest.raises(DataError, match="different classes"):
+        load_answers(["a", "b"])
+    Run.open("b").save_model({"weight": torch.zeros(1)}, {"class_names": names})
+    assert load_answers(["a", "b"]).class_names == names
 
 
 def test_foreign_predictions_against_a_run(tmp_path: Path) -> None:

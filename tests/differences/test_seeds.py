@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
+from statsmodels.stats.multitest import multipletests
 
 from cifarlab.differences import compare_seeds, groups, holm, letter_groups
 
@@ -136,8 +137,8 @@ def test_hedges_g_agrees_with_its_usual_approximation() -> None:
 
 def test_hedges_g_is_right_on_average() -> None:
     generator = np.random.default_rng(5)
-    found = [compare_seeds(generator.normal(1, 1, 3), generator.normal(0, 1, 3)).hedges_g for _ in range(3000)]
-    assert np.mean(found) == pytest.approx(1, abs=0.06)
+    found = [compare_seeds(generator.normal(1, 1, 3), generator.normal(0, 1, 3)).hedges_g for _ in range(1500)]
+    assert np.mean(found) == pytest.approx(1, abs=0.08)
 
 
 def test_the_probability_of_superiority_counts_pairs() -> None:
@@ -191,6 +192,12 @@ def test_holm_is_its_definition() -> None:
     assert holm(p_values) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("size", [1, 2, 9, 40])
+def test_holm_agrees_with_statsmodels(size: int) -> None:
+    p_values = np.random.default_rng(size).uniform(0, 0.1, size).round(2).tolist()  # with ties
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+
+
 def test_holm_leaves_out_what_was_not_tested() -> None:
     assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
     assert all(math.isnan(p) for p in holm([math.nan, math.nan]))
@@ -214,7 +221,7 @@ def test_groups_may_overlap() -> None:
 def test_groups_are_the_largest_sets_without_a_difference() -> None:
     generator = np.random.default_rng(9)
     names = list("abcdefg")
-    for _ in range(10):
+    for _ in range(5):
         values = {
             name: generator.normal(generator.uniform(0, 3), generator.uniform(0.1, 1), 5).tolist() for name in names
         }

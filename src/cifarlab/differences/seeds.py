@@ -151,13 +151,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     References:
         Holm (1979), "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 65-70.
     """
-    tested = [p for p in p_values if not math.isnan(p)]
-    if not tested:
-        return list(p_values)
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = iter(multipletests(tested, method="holm")[1].tolist())
-    return [p if math.isnan(p) else float(next(adjusted)) for p in p_values]
+    p_N = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_N, kind="stable")[: len(p_N) - np.isnan(p_N).sum()]  # NaN sorts last
+    # by hand: statsmodels collects garbage at every call, which takes a hundred times as long as the correction
+    steps = np.maximum.accumulate(p_N[order] * np.arange(len(order), 0, -1))
+    p_N[order] = np.minimum(steps, 1.0)
+    return [float(p) for p in p_N]
 
 
 def groups(
