@@ -263,7 +263,7 @@ def build_pruner(spec: SearchSpec) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if spec.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=spec.num_epochs, reduction_factor=3)
-    # under a schedule with a warm-up the first epochs say little
+    # the first epochs say little, under a schedule that warms up least of all
     return optuna.pruners.MedianPruner(
-        n_startup_trials=_TRIALS_BEFORE_PRUNING, n_warmup_steps=max(1, spec.num_epochs // 4)
+        n_startup_trials=_TRIALS_BEFORE_PRUNING, n_warmup_steps=math.ceil(spec.num_epochs / 3)
     )

@@ -32,13 +32,13 @@ def verdict(record: SearchRecord, num_val: int) -> str:
 def _search_verdict(record: SearchRecord, best: SearchTrial, num_val: int) -> str:
     spec, complete = record.spec, record.count("complete")
     recipe = record.recipe_trial
-    figure = f"{best.accuracy:.2%} on val"
+    figure = f"{percent(best.accuracy)} on val"
     if num_val and spec.seeds_per_trial == 1:
         low, high = wilson_interval(round(best.accuracy * num_val), num_val)
-        figure += f" ({low:.1%} to {high:.1%} from the number of its {num_val:,} images alone)"
+        figure += f" ({percent(low, 1)} to {percent(high, 1)} from the number of its {num_val:,} images alone)"
     if best.is_recipe:
         return f"No other of {complete} complete trials is better than the recipe itself, which reached {figure}."
-    beside = f"; the recipe itself reached {recipe.accuracy:.2%}" if recipe else ""
+    beside = f"; the recipe itself reached {percent(recipe.accuracy)}" if recipe else ""
     if complete == 1:
         return f"Trial {best.label}, the only one that is complete, reached {figure}{beside}."
     return (
@@ -65,7 +65,8 @@ def _confirmed_verdict(record: SearchRecord) -> str:
     if difference is None:
         return text + "; the recipe itself has no finished run to compare with."
     text += f"; the recipe has {_mean_sd(recipe)}. "
-    if math.isnan(chosen.p_adjusted):
+    untested = math.isnan(difference.p_welch) and difference.smallest_p >= _ALPHA
+    if untested or math.isnan(chosen.p_adjusted):
         return text + f"The difference of {_points(difference.difference)} rests on too few seeds to be tested."
     interval = (
         ""
@@ -106,8 +107,8 @@ def _about_figures(record: SearchRecord) -> Iterator[str]:
         trial, confirmed = shrunk
         change = confirmed.mean - trial.accuracy
         yield (
-            f"In the search {trial.label} had {trial.accuracy:.2%}, over fresh seeds its mean is {confirmed.mean:.2%}: "
-            f"{abs(100 * change):.2f} points {'lower' if change < 0 else 'higher'}."
+            f"In the search {trial.label} had {percent(trial.accuracy)}, over fresh seeds its mean is "
+            f"{percent(confirmed.mean)}: {abs(100 * change):.2f} points {'lower' if change < 0 else 'higher'}."
         )
         yield "Fresh seeds were judged on the same validation images, so luck with these images remains in the figure."
     best = record.best
@@ -161,8 +162,8 @@ def _end_of_range(dimension: Dimension, value: Any) -> str:
 def _about_images(record: SearchRecord, test_reads: int) -> Iterator[str]:
     if record.spec.recipe.data.val_fraction == 0:
         yield (
-            f"The recipe trains on all images; the search held out {VAL_FRACTION:.0%} of them to go by, and best.yaml "
-            "trains on all of them again."
+            f"The recipe trains on all images; the search held out {percent(VAL_FRACTION, 0)} of them to go by, and "
+            "best.yaml trains on all of them again."
         )
     if test_reads:
         yield (
@@ -190,6 +191,11 @@ def changes(record: SearchRecord) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """Return a fraction as per cent."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def short(value: Any) -> Any:
