@@ -22,6 +22,7 @@ import torch
 from cifarlab.commands.train import train
 from cifarlab.config import Config, ModelConfig
 from cifarlab.data import ImageSet, Splits
+from cifarlab.data.loader import make_plan
 from cifarlab.models import build_model
 from cifarlab.models.compute import training_flops_per_image
 from cifarlab.recipes import RECIPES, load_recipe
@@ -29,7 +30,7 @@ from cifarlab.training.loop import Hooks, StepReport
 
 FOLDER = Path(__file__).resolve().parent
 NUM_STEPS = 10
-_STEPS_PER_EPOCH = 4  # so that ten steps see two changes of epoch
+_STEPS_PER_EPOCH = 4  # so that ten steps see two changes of epoch or more
 _BATCH_SIZE = 32
 _MOST_FLOPS = 1.2e11  # in ten steps: about two seconds of one thread
 
@@ -58,7 +59,7 @@ def make_images(count: int) -> ImageSet:
 def small_config(name: str) -> Config:
     """Return a recipe cut down to ten steps of small batches on one CPU; wide networks are made narrower."""
     config = load_recipe(name)
-    return replace(
+    small = replace(
         config,
         data=replace(config.data, val_fraction=0.0),
         model=next(
@@ -67,7 +68,6 @@ def small_config(name: str) -> Config:
         ),
         train=replace(
             config.train,
-            epochs=NUM_STEPS / _STEPS_PER_EPOCH,
             batch_size=_BATCH_SIZE,
             precision="fp32",
             device="cpu",
@@ -76,6 +76,12 @@ def small_config(name: str) -> Config:
             seed=0,
         ),
     )
+    return replace(small, train=replace(small.train, epochs=NUM_STEPS / steps_per_epoch(small)))
+
+
+def steps_per_epoch(config: Config) -> int:
+    """Return the steps of an epoch: fewer where a recipe takes only some of the images."""
+    return make_plan(config, _STEPS_PER_EPOCH * _BATCH_SIZE).steps_per_epoch
 
 
 def _ever_narrower(model: ModelConfig) -> Iterator[ModelConfig]:
@@ -98,7 +104,7 @@ def first_losses(config: Config) -> list[float]:
     def note(report: StepReport) -> None:
         # a report tells the mean over its epoch so far
         nonlocal before
-        done = (report.step - 1) % _STEPS_PER_EPOCH + 1
+        done = (report.step - 1) % steps_per_epoch(config) + 1
         losses.append(report.loss * done - (before if done > 1 else 0.0))
         before = report.loss * done
 
