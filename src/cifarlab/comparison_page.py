@@ -46,24 +46,10 @@ def write_page(
         RunError: If the folder cannot be written.
     """
     figures = _figures(comparison) | _picture_figures(comparison, answers, images)
-    pictures = {}
     try:
-        for name, figure in figures.items():
-            png, svg = save_figure(figure, page.parent / "plots" / name)
-            chosen, kind = (png, "png") if name.startswith("right_alone") else (svg, "svg+xml")
-            pictures[name] = f"data:image/{kind};base64,{base64.b64encode(chosen.read_bytes()).decode('ascii')}"
+        pictures = {name: _save(figure, page.parent / "plots" / name) for name, figure in figures.items()}
     except OSError as error:
         raise RunError(f"cannot write {page.parent}: {error.strerror or error}; choose another with --out") from error
-    environment = Environment(
-        loader=PackageLoader("cifarlab"),
-        autoescape=True,  # names of runs, files and classes are text that anybody may have written
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "p": p_text, "dotted": lambda value: f"{value:.2f}"}
-    environment.filters["in_points"] = lambda share: f"{100 * share:.2f}"
-    environment.globals["points"] = points
     css = (files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")
     context = {
         "css": Markup(css),  # noqa: S704 our own file
@@ -80,7 +66,32 @@ def write_page(
         "most_rows": _MOST_ROWS,
         **vars(comparison),
     }
-    write_text(page, environment.get_template("compare.html.j2").render(context))
+    write_text(page, _environment().get_template("compare.html.j2").render(context))
+
+
+def _save(figure: Figure, path: Path) -> str:
+    """Write a figure and return it as a data URI: plots as SVG, pictures as PNG."""
+    png, svg = save_figure(figure, path)
+    chosen, kind = (png, "png") if path.name.startswith("right_alone") else (svg, "svg+xml")
+    return f"data:image/{kind};base64,{base64.b64encode(chosen.read_bytes()).decode('ascii')}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("cifarlab"),
+        autoescape=True,  # names of runs, files and classes are text that anybody may have written
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "p": p_text,
+        "dotted": lambda value: f"{value:.2f}",
+        "in_points": lambda share: f"{100 * share:.2f}",
+    }
+    environment.globals["points"] = points
+    return environment
 
 
 def _figures(comparison: Comparison) -> dict[str, Figure]:
