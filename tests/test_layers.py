@@ -15,7 +15,7 @@ ROOT = Path(cifarlab.__file__).parent
 LAYERS = [
     {"errors", "console", "metrics", "stats", "device", "seeding", "environment", "machine", "ranks"},
     {"config", "decision", "diagnosis", "plots", "hazards"},
-    {"config_yaml", "recipes", "data", "models"},
+    {"config_yaml", "recipes", "recipes_predecessors", "data", "models"},
     {"run", "arithmetic"},
     {"inference"},
     {"export"},
@@ -33,6 +33,7 @@ ALLOWED = {
     ("ranks", "errors"),
     ("environment", "machine"),
     ("machine", "device"),
+    ("recipes", "recipes_predecessors"),
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
