@@ -34,6 +34,7 @@ from cifarlab.training.loop import Hooks, build_state, judged_model
 
 _STOP = 15  # SIGTERM: the loop asks for the number of a signal
 _AUGMENTATION_STEPS = 50
+_CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 _VAL_FRACTION = 0.1  # the standard validation split, whatever share a recipe itself holds out
 
 
@@ -177,6 +178,7 @@ def _train_and_judge(arm: Arm, seed: int) -> Measurement:
         **evaluated,
     }
     figures |= {name: result[name] for name in kept if name in result}
+    figures["curves"] = read_curves(run)
     if cut:
         figures["cut"] = True
     if (peak := peak_memory()) is not None:
@@ -184,6 +186,12 @@ def _train_and_judge(arm: Arm, seed: int) -> Measurement:
     if arm.device.type == "cuda":
         figures["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
     return Measurement(figures, {"num_train": len(splits.train), "precision": result["precision"]})
+
+
+def read_curves(run: Run) -> dict[str, list[float]]:
+    """Return losses and accuracies of a run epoch by epoch, to five decimals."""
+    records = run.metrics()
+    return {name: [round(record[name], 5) for record in records] for name in _CURVES if name in records[0]}
 
 
 def _stop_after(max_minutes: float) -> Hooks:

@@ -190,8 +190,9 @@ def run_rounds(
 
 
 def line_parts(run: dict[str, Any]) -> list[str]:
-    """Return the figures of a run, short, for a line."""
-    return [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in run.items()]
+    """Return the figures of a run, short, for a line; its curves are too long for one."""
+    single = {name: value for name, value in run.items() if not isinstance(value, dict)}
+    return [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in single.items()]
 
 
 def add_augmentation(arm: Arm, content: dict[str, Any]) -> None:

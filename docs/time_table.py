@@ -327,7 +327,8 @@ def command(result: Result) -> str:
 def runs_section(result: Result) -> str:
     """Return a result's single runs under a heading."""
     runs = sorted(result["runs"], key=lambda run: run["seed"])
-    columns = list(dict.fromkeys(name for run in runs for name in run if name != "time"))
+    single = [(name, value) for run in runs for name, value in run.items() if not isinstance(value, dict)]
+    columns = list(dict.fromkeys(name for name, _ in single if name != "time"))
     rows = [[_figure(name, run.get(name)) for name in columns] for run in runs]
     facts = [f"{result['num_train']:,} training images"]
     facts += [result["precision"]] if "precision" in result else []

@@ -26,9 +26,8 @@ def docs():
     """The modules of docs/build.py, found as python finds them when it runs it."""
     sys.path.insert(0, str(DOCS))
     try:
-        return SimpleNamespace(
-            table=importlib.import_module("time_table"), plot=importlib.import_module("accuracy_plot")
-        )
+        names = {"table": "time_table", "plot": "accuracy_plot", "before": "predecessors_table", "build": "build"}
+        return SimpleNamespace(**{short: importlib.import_module(name) for short, name in names.items()})
     finally:
         sys.path.remove(str(DOCS))
 
@@ -242,3 +241,58 @@ def test_without_results_there_is_an_empty_plot(docs):
     drawn = docs.plot.points([])
     assert drawn["recipes"] == []
     assert docs.plot.draw(drawn).endswith(docs.plot.stamp(drawn))
+
+
+def system_row(docs, results, system):
+    line = next(line for line in docs.before.predecessors_table(results).splitlines() if line.startswith(f"| {system}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def described(recipe, accuracy, n=3, **more):
+    curves = {"train/accuracy": [0.4, 0.5], "val/accuracy": [0.35, accuracy]}
+    one = result(recipe, accuracy, 100.0, n=n, settings=_settings(recipe), figures={"train/accuracy": 0.9}, **more)
+    for run in one["runs"]:
+        run["curves"] = curves
+    return one
+
+
+def test_every_system_has_a_row_and_says_what_is_not_measured(docs):
+    cells = system_row(docs, [], "mp-balaji")
+    assert cells[1:5] == ["88.51 %", "95.98 %", "not measured yet (`predecessor_parallel5`)", "-"]
+    assert cells[6] == "not measured yet (`parallel5_today`)"
+    named = {recipe for one in docs.before.SYSTEMS for recipe in (one.today, *(name for name, _ in one.described))}
+    assert named == set(docs.before.PREDECESSORS)
+
+
+def test_the_full_recipe_is_shown_before_the_short_one_and_how_that_was_shortened(docs):
+    short = described("predecessor_parallel3_short", 0.82)
+    assert system_row(docs, [short], "sruthi")[3] == (
+        "82.00 ± 0.10 % (`predecessor_parallel3_short`, n = 3, with test-time views, 1/5 of the epochs)"
+    )
+    both = [short, described("predecessor_parallel3", 0.87), described("parallel3_today", 0.91)]
+    cells = system_row(docs, both, "sruthi")
+    assert cells[3].startswith("87.00 ± 0.10 % (`predecessor_parallel3`, n = 3")
+    assert cells[4] == "90.00 ± 0.10 %"
+    assert cells[6].startswith("91.00 ± 0.10 % (`parallel3_today`")
+    changed = described("predecessor_parallel3", 0.87)
+    changed["config"] = {**changed["config"], "train.epochs": 3.0}
+    assert system_row(docs, [changed], "sruthi")[3].startswith("not measured yet")
+
+
+def test_curves_are_means_over_runs_epoch_by_epoch(docs):
+    one = described("predecessor_lenet", 0.7, n=2)
+    one["runs"][1]["curves"] = {"train/accuracy": [0.5, 0.5], "val/accuracy": [0.45, 0.8]}
+    (part,) = docs.before.curves_parts([one, result()])
+    assert part.startswith("`predecessor_lenet`, mean of 2 runs")
+    assert "| 1 | 45.00 % | 40.00 % |\n| 2 | 50.00 % | 75.00 % |" in part
+    assert "curves" not in docs.table.runs_section(one)
+
+
+def test_systems_before_this_one_stand_in_tables_of_their_own(docs):
+    results = [described("lenet_today", 0.8), result()]
+    assert [one["recipe"] for one in docs.build.without_predecessors(results)] == ["fast90"]
+    page = docs.build.results_page(results, [])
+    ours, theirs = page.split("## The systems before this one")
+    assert "lenet_today" not in ours
+    assert "`lenet_today`" in theirs
+    assert docs.table.runs_section(results[0]) in theirs

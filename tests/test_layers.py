@@ -15,7 +15,7 @@ ROOT = Path(cifarlab.__file__).parent
 LAYERS = [
     {"errors", "console", "metrics", "stats", "differences", "device", "seeding", "environment", "machine", "ranks"},
     {"config", "comparison", "decision", "diagnosis", "plots", "hazards"},
-    {"config_yaml", "recipes", "data", "models", "predictions_file"},
+    {"config_yaml", "recipes", "recipes_predecessors", "data", "models", "predictions_file"},
     {"run", "arithmetic"},
     {"answers", "inference"},
     {"comparison_page", "export"},
@@ -35,6 +35,7 @@ ALLOWED = {
     ("ranks", "errors"),
     ("environment", "machine"),
     ("machine", "device"),
+    ("recipes", "recipes_predecessors"),
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -63,16 +63,22 @@ class ConvnetConfig:
     """One pair per stage: number of convolutions, width in channels."""
     kernel_size: int = 3
     """Height and width of every filter; odd."""
+    padding: int = -1
+    """Rows and columns of zeros around the input of every convolution; -1: as many as keep the size."""
     activation: Activation = "relu"
     """Non-linearity after every convolution and hidden layer."""
     norm: Norm = "batch"
     """Normalisation between convolution and activation."""
     dropout: float = 0.0
     """Share of activations zeroed after every stage and hidden layer while training."""
+    head_dropout: float = -1.0
+    """The same after hidden layers alone; -1: as after the stages."""
     pool: Pool = "max"
     """How a stage halves the image: max or average pooling, or a stride of two in its last convolution."""
     pool_last: bool = True
     """Whether the last stage is pooled too; without it, two stages are 'conv-pool-conv'."""
+    pool_after: tuple[int, ...] = ()
+    """Stages, counted from 1, after which the image is halved, whatever pool_last says; empty: after every one."""
     head: Literal["flatten", "average"] = "flatten"
     """What reaches the head: all positions, or their average."""
     hidden: tuple[int, ...] = (128,)
@@ -81,11 +87,13 @@ class ConvnetConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(len(self.stages) > 0, "model.convnet.stages needs at least one pair: convolutions, width")
-        _require(
-            all(n >= 1 and w >= 1 for n, w in self.stages), "model.convnet.stages must be pairs of positive numbers"
-        )
+        _require(min(map(min, self.stages)) >= 1, "model.convnet.stages must be pairs of positive numbers")
         _require(self.kernel_size % 2 == 1, f"model.convnet.kernel_size must be odd, not {self.kernel_size}")
+        _require(-1 <= self.padding < self.kernel_size, "model.convnet.padding must be -1, or below kernel_size")
         _require(0 <= self.dropout < 1, f"model.convnet.dropout must lie in [0, 1), not {self.dropout}")
+        right = self.head_dropout == -1 or 0 <= self.head_dropout < 1
+        _require(right, f"model.convnet.head_dropout must be -1 or lie in [0, 1), not {self.head_dropout}")
+        _require(set(self.pool_after) <= set(range(1, len(self.stages) + 1)), "model.convnet.pool_after names no stage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,8 @@ class MixconvConfig:
     """Height and width of every filter; odd."""
     mixing: Literal["softmax", "sigmoid", "raw"] = "softmax"
     """What turns the fully connected layer's output into mixing weights."""
+    mix_after: Literal["conv", "norm", "activation", "pool"] = "conv"
+    """Step of a block after which the branches are summed; up to there each has its own norm, activation, pooling."""
     residual: bool = False
     """Add a block's input to its output (through a 1x1 convolution where the widths differ)."""
     norm: Norm = "batch"
@@ -108,6 +118,10 @@ class MixconvConfig:
     """Non-linearity after the normalisation."""
     pool: Literal["max", "average", "stride", "none"] = "max"
     """How the image is halved between blocks."""
+    pool_last: bool = False
+    """Whether the image is pooled after the last block too, before the average."""
+    block_dropout: float = 0.0
+    """Share of activations zeroed at the end of every block, before a pooling between blocks, while training."""
     dropout: float = 0.0
     """Share of activations zeroed before every fully connected layer of the output block while training."""
     hidden: tuple[int, ...] = (128,)
@@ -118,7 +132,11 @@ class MixconvConfig:
         _require(len(self.widths) > 0, "model.mixconv.widths needs at least one block")
         _require(self.branches >= 1, f"model.mixconv.branches must be at least 1, not {self.branches}")
         _require(self.kernel_size % 2 == 1, f"model.mixconv.kernel_size must be odd, not {self.kernel_size}")
-        _require(0 <= self.dropout < 1, f"model.mixconv.dropout must lie in [0, 1), not {self.dropout}")
+        shares = self.dropout, self.block_dropout
+        _require(0 <= min(shares) <= max(shares) < 1, f"model.mixconv dropouts must lie in [0, 1), not {shares}")
+        _require(not (self.residual and self.mix_after != "conv"), "model.mixconv.residual needs mix_after conv")
+        pools = self.pool in ("max", "average") or not (self.pool_last or self.mix_after == "pool")
+        _require(pools, "model.mixconv.pool must be max or average where pool_last or mix_after ask for pooling")
 
 
 @dataclass(frozen=True, kw_only=True)

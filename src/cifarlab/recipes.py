@@ -24,6 +24,7 @@ from cifarlab.config import (
     TrainConfig,
 )
 from cifarlab.errors import UsageError
+from cifarlab.recipes_predecessors import PREDECESSORS
 
 
 def fast70() -> Config:
@@ -305,6 +306,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "convnet": convnet,
     "mixconv": mixconv,
     "resnet18": resnet18,
+    **PREDECESSORS,
 }
 
 

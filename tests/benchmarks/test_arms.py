@@ -35,6 +35,11 @@ def test_the_train_clock_is_training_and_evaluation(modules, arm):
     assert run.config.train.seed == figures["seed"] == 3
     assert figures["steps"] == 16
     assert {"accuracy", "accuracy_tta"} <= set(figures)
+    curves = figures["curves"]
+    assert {len(values) for values in curves.values()} == {4}  # every epoch
+    assert curves["val/accuracy"] == pytest.approx([record["val/accuracy"] for record in run.metrics()], abs=1e-5)
+    assert curves["train/accuracy"][-1] == pytest.approx(result["train/accuracy"], abs=1e-5)
+    assert "curves" not in " ".join(modules.time_to_accuracy.line_parts(figures))
     assert measured.facts == {"num_train": 108, "precision": "fp32"}
     assert len(run.test_reads()) == 1
 
@@ -104,6 +109,7 @@ def test_a_long_arm_is_cut_at_the_end_of_an_epoch_and_judged_as_it_is(modules, a
     # the weights are those after one epoch of the whole run's schedule
     first_epoch = Run.open("bench-tiny-0").metrics()[0]["val/accuracy"]
     assert cut.figures["val/accuracy"] == first_epoch
+    assert len(cut.figures["curves"]["val/accuracy"]) == 1
     on_val = modules.arms.measure(replace(arm, max_minutes=1e-9, on_val=True), 0).figures
     assert on_val["accuracy"] == first_epoch
     assert len(Run.open("bench-tiny-0-2").test_reads()) == 1

@@ -108,3 +108,54 @@ def test_deep_sigmoid_stack_with_batch_norm_learns() -> None:
     net.eval()
     with torch.no_grad():
         assert (net(images).argmax(1) == labels).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("pool", ["max", "average", "stride"])
+@pytest.mark.parametrize(("kernel_size", "padding"), [(3, 0), (3, 2), (5, 1), (5, 0), (1, 0)])
+def test_flattening_head_fits_every_padding(pool: str, kernel_size: int, padding: int) -> None:
+    config = ConvnetConfig(stages=((1, 2), (2, 3)), kernel_size=kernel_size, padding=padding, pool=pool, hidden=())
+    fitting = 0
+    for size in range(4, 40):
+        try:
+            net = build_convnet(config, 4, size)
+        except ConfigError:
+            assert fitting == 0  # once an image is large enough, every larger one is
+            continue
+        fitting += 1
+        assert net(torch.randn(2, 3, size, size)).shape == (2, 4)
+    assert fitting > 10
+
+
+def test_an_image_that_the_convolutions_use_up_is_refused() -> None:
+    config = ConvnetConfig(stages=((2, 4), (2, 4)), padding=0, pool_last=False, hidden=())
+    build_convnet(config, 2, 14)  # 14 - 4, halved, 5 - 4
+    with pytest.raises(ConfigError, match=r"padding 0 nothing is left of images of 13 pixels"):
+        build_convnet(config, 2, 13)
+
+
+def test_pooling_after_chosen_stages_lets_widths_grow_between_two_poolings() -> None:
+    config = ConvnetConfig(stages=((1, 4), (1, 6), (2, 8)), pool_after=(2, 3), pool_last=False, hidden=())
+    net = build_convnet(config, 10, 32)
+    kinds = [type(m) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d))]
+    assert kinds == [nn.Conv2d, nn.Conv2d, nn.MaxPool2d, nn.Conv2d, nn.Conv2d, nn.MaxPool2d]
+    assert net.head[0].in_features == 8 * 8 * 8
+
+
+def test_hidden_layers_can_drop_out_on_their_own() -> None:
+    net = build_convnet(ConvnetConfig(stages=((1, 4),), dropout=0.1, head_dropout=0.5, hidden=(6, 5)), 10, 8)
+    assert [m.p for m in net.stages.modules() if isinstance(m, nn.Dropout)] == [0.1]
+    assert [m.p for m in net.head if isinstance(m, nn.Dropout)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"padding": 3}, "padding must be -1, or below kernel_size"),
+        ({"pool_after": (4,)}, "pool_after names no stage"),
+        ({"pool_after": (0,)}, "pool_after names no stage"),
+        ({"head_dropout": -0.5}, "head_dropout must be -1 or lie in"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ConvnetConfig(**setting)

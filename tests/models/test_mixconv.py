@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cifarlab.config import MixconvConfig
 from cifarlab.errors import ConfigError
-from cifarlab.models.mixconv import MixBlock, MixedConv2d, build_mixconv
+from cifarlab.models.mixconv import BranchBlock, MixBlock, MixedConv2d, build_mixconv
 
 
 def naive_mix(conv: MixedConv2d, x: torch.Tensor) -> torch.Tensor:
@@ -132,3 +132,85 @@ def test_too_small_an_image_is_refused() -> None:
     build_mixconv(config, 2, 16)
     with pytest.raises(ConfigError, match=r"model.mixconv halves the image 4 times"):
         build_mixconv(config, 2, 15)
+
+
+@pytest.mark.parametrize("mix_after", ["norm", "activation", "pool"])
+def test_branches_summed_later_are_the_sum_image_by_image(mix_after: str) -> None:
+    torch.manual_seed(0)
+    config = MixconvConfig(branches=3, mix_after=mix_after, mixing="sigmoid", activation="leaky_relu", pool="max")
+    block = BranchBlock(3, 5, config, pooled=mix_after == "pool").double().eval()
+    for name, value in block.named_buffers():
+        if name.endswith("running_mean"):
+            nn.init.normal_(value)
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    expected = []
+    for image in x:
+        total = torch.zeros(())
+        scores = block.attention.weight @ image.mean((1, 2)) + block.attention.bias
+        for score, branch in zip(scores, block.branches, strict=True):
+            conv, norm = branch[0], branch[1]
+            out = F.conv2d(image[None], conv.weight, padding=1)
+            out = F.batch_norm(out, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            if mix_after != "norm":
+                out = torch.where(out > 0, out, 0.01 * out)
+            if mix_after == "pool":
+                out = F.max_pool2d(out, 2)
+            total = total + out / (1 + (-score).exp())
+        expected.append(torch.where(total > 0, total, 0.01 * total) if mix_after == "norm" else total)
+    torch.testing.assert_close(block(x), torch.cat(expected))
+
+
+def test_without_norm_and_activation_summing_later_changes_nothing() -> None:
+    torch.manual_seed(0)
+    config = MixconvConfig(branches=2, norm="none", mix_after="norm", activation="relu")
+    late = BranchBlock(3, 4, config).double()
+    early = MixedConv2d(3, 4, MixconvConfig(branches=2)).double()
+    early.attention.load_state_dict(late.attention.state_dict())
+    with torch.no_grad():
+        early.conv.weight.copy_(torch.cat([branch[0].weight for branch in late.branches], 1))
+        for index, branch in enumerate(late.branches):
+            nn.init.normal_(branch[0].bias)
+            early.bias[index] = branch[0].bias
+    x = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(late(x), early(x).relu())
+
+
+@pytest.mark.parametrize("mix_after", ["conv", "norm", "activation", "pool"])
+def test_the_last_block_is_pooled_if_asked(mix_after: str) -> None:
+    for pool_last, last in ((False, 4), (True, 2)):
+        config = MixconvConfig(widths=(4, 4, 6), branches=2, mix_after=mix_after, pool_last=pool_last)
+        net = build_mixconv(config, 10, 17)
+        assert net.blocks(torch.randn(2, 3, 17, 17)).shape == (2, 6, last, last)
+    with pytest.raises(ConfigError, match="halves the image 3 times"):
+        build_mixconv(config, 10, 7)
+
+
+@pytest.mark.parametrize("mix_after", ["conv", "norm", "activation"])
+def test_blocks_drop_out_in_training_after_the_activation_and_before_the_pooling(mix_after: str) -> None:
+    torch.manual_seed(0)
+    config = MixconvConfig(widths=(40,), block_dropout=0.25, pool_last=True, mix_after=mix_after, activation="sigmoid")
+    net = build_mixconv(config, 10, 16)
+    assert [type(module) for module in net.blocks][1:] == [nn.MaxPool2d]
+    block, x = net.blocks[0], torch.randn(8, 3, 16, 16)
+    dropped = block(x)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)  # a sigmoid itself gives no zeros
+    kept = dropped != 0
+    torch.manual_seed(0)
+    block.dropout.p = 0.0
+    torch.testing.assert_close(dropped[kept], block(x)[kept] / 0.75)
+    block.dropout.p = 0.25
+    assert (block.eval()(x) == 0).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"mix_after": "pool", "pool": "none"}, "pool must be max or average"),
+        ({"pool_last": True, "pool": "stride"}, "pool must be max or average"),
+        ({"mix_after": "norm", "residual": True}, "residual needs mix_after conv"),
+        ({"block_dropout": 1.0}, "dropouts must lie in"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MixconvConfig(**setting)

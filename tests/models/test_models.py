@@ -43,6 +43,30 @@ CASES: dict[str, ModelConfig] = {
         name="mixconv",
         mixconv=MixconvConfig(widths=(8, 12, 12), mixing="sigmoid", residual=True, norm="group", pool="none"),
     ),
+    "convnet-valid": ModelConfig(
+        name="convnet",
+        convnet=ConvnetConfig(
+            stages=((1, 8), (1, 10), (2, 12)),
+            norm="none",
+            padding=0,
+            pool_after=(2, 3),
+            hidden=(9, 8),
+            head_dropout=0.3,
+        ),
+    ),
+    "mixconv-norm": ModelConfig(
+        name="mixconv",
+        mixconv=MixconvConfig(
+            widths=(8, 12), mixing="sigmoid", mix_after="norm", block_dropout=0.1, pool_last=True, hidden=()
+        ),
+    ),
+    "mixconv-activation": ModelConfig(
+        name="mixconv", mixconv=MixconvConfig(widths=(8, 8), mix_after="activation", norm="none", pool="stride")
+    ),
+    "mixconv-pool": ModelConfig(
+        name="mixconv",
+        mixconv=MixconvConfig(widths=(8, 12), mix_after="pool", norm="group", activation="leaky_relu", pool_last=True),
+    ),
     "resnet20": ModelConfig(name="resnet", resnet=ResnetConfig(variant="resnet20", dropout=0.1)),
     "resnet18": ModelConfig(name="resnet", resnet=ResnetConfig(variant="resnet18", stem="imagenet")),
     "resnet50": ModelConfig(name="resnet", resnet=ResnetConfig(variant="resnet50", stem="imagenet")),
@@ -181,7 +205,8 @@ def test_seed_decides_the_initial_weights(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["speednet", "convnet-group", "mixconv", "mixconv-raw", "mixconv-sigmoid", "resnet20", "wrn16"]
+    "case",
+    ["speednet", "convnet-group", "mixconv", "mixconv-raw", "mixconv-sigmoid", "mixconv-pool", "resnet20", "wrn16"],
 )
 def test_networks_with_global_pooling_take_other_sizes(case: str) -> None:
     model = make_model(case)

@@ -15,6 +15,19 @@ from cifarlab.models.layers import ACTIVATIONS, build_head, init_weights, make_n
 _POOLS: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
+def _padding(config: ConvnetConfig) -> int:
+    """Return the zeros on each side of a convolution's input."""
+    return config.kernel_size // 2 if config.padding < 0 else config.padding
+
+
+def _size_after_stage(size: int, convs: int, halve: bool, config: ConvnetConfig) -> int:
+    """Return the height and width that a stage leaves of its input's; below 1 if nothing."""
+    lost = config.kernel_size - 1 - 2 * _padding(config)
+    size -= convs * lost
+    # pooling rounds odd sizes down, a stride rounds them up
+    return (size + (config.pool == "stride")) // 2 if halve else size
+
+
 def _build_stage(width_in: int, width: int, convs: int, halve: bool, config: ConvnetConfig) -> nn.Sequential:
     """Build convolutions, each with norm and activation, then pooling and dropout."""
     layers: list[nn.Module] = []
@@ -25,7 +38,7 @@ def _build_stage(width_in: int, width: int, convs: int, halve: bool, config: Con
             width,
             config.kernel_size,
             stride=2 if halve and last and config.pool == "stride" else 1,
-            padding=config.kernel_size // 2,
+            padding=_padding(config),
             bias=config.norm == "none",  # a norm has its own
         )
         init_weights(conv, config.activation)
@@ -40,7 +53,9 @@ class Convnet(nn.Module):
 
     def __init__(self, config: ConvnetConfig, num_classes: int, image_size: int) -> None:
         super().__init__()
-        halved = [config.pool_last or index < len(config.stages) - 1 for index in range(len(config.stages))]
+        num_stages = len(config.stages)
+        pooled = config.pool_after or range(1, num_stages + config.pool_last)
+        halved = [number in pooled for number in range(1, num_stages + 1)]
         require_size("convnet", image_size, sum(halved))
         widths = (3, *(width for _, width in config.stages))
         self.stages = nn.Sequential(
@@ -51,10 +66,16 @@ class Convnet(nn.Module):
         )
         self.average = config.head == "average"
         self.image_size = image_size
-        for halve in halved:  # pooling rounds odd sizes down, a stride rounds them up
-            image_size = (image_size + (config.pool == "stride")) // 2 if halve else image_size
+        for (convs, _), halve in zip(config.stages, halved, strict=True):
+            image_size = _size_after_stage(image_size, convs, halve, config)
+            if image_size < 1:
+                raise ConfigError(
+                    f"with model.convnet.padding {config.padding} nothing is left of images of {self.image_size} "
+                    "pixels: take fewer stages, more padding or a larger data.image_size"
+                )
         features = widths[-1] * (1 if self.average else image_size**2)
-        self.head = build_head(features, config.hidden, num_classes, config.activation, config.dropout)
+        dropout = config.dropout if config.head_dropout < 0 else config.head_dropout
+        self.head = build_head(features, config.hidden, num_classes, config.activation, dropout)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Return logits, N x K, for normalised images.

@@ -1,7 +1,8 @@
 """Blocks of parallel convolutions whose outputs are summed with weights computed from the input.
 
 A block computes sum over l of a_l(x) (W_l * x + b_l), where a(x) comes from a fully connected layer on the channel
-means of x. It is known as conditionally parameterised or dynamic convolution.
+means of x. It is known as conditionally parameterised or dynamic convolution. Where the branches are summed later, each
+of them has a norm, an activation or a pooling of its own.
 
 References:
     B. Yang et al., "CondConv: Conditionally Parameterized Convolutions for Efficient Inference", arXiv 1904.04971
@@ -19,6 +20,28 @@ from torch.nn import functional as F
 
 from cifarlab.config import MixconvConfig
 from cifarlab.models.layers import ACTIVATIONS, build_head, init_weights, make_norm, require_size
+
+_POOLS: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+
+def _typical_weight(config: MixconvConfig) -> float:
+    """Return about what every branch is weighed with at the start."""
+    return 0.5 if config.mixing == "sigmoid" else 1 / config.branches
+
+
+def _init_attention(attention: nn.Linear, config: MixconvConfig) -> None:
+    """Draw the layer that gives the mixing weights; raw ones start around the typical weight."""
+    init_weights(attention, "linear")
+    if config.mixing == "raw":
+        nn.init.constant_(attention.bias, _typical_weight(config))
+
+
+def _mixing_weights(attention: nn.Linear, mixing: str, x_NCHW: torch.Tensor) -> torch.Tensor:
+    """Return the weight of every branch for every image, N x L."""
+    weights_NL: torch.Tensor = attention(x_NCHW.mean((2, 3)))
+    if mixing == "softmax":
+        return weights_NL.softmax(1)
+    return weights_NL.sigmoid() if mixing == "sigmoid" else weights_NL
 
 
 class MixedConv2d(nn.Module):
@@ -53,19 +76,13 @@ class MixedConv2d(nn.Module):
             bias=False,  # the bias is mixed too, see below
         )
         self.bias = nn.Parameter(torch.zeros(config.branches, width_out))
-        init_weights(self.attention, "linear")
-        start = 0.5 if config.mixing == "sigmoid" else 1 / config.branches  # typical mixing weight
-        if config.mixing == "raw":
-            nn.init.constant_(self.attention.bias, start)
+        _init_attention(self.attention, config)
         # the fan-in counts every branch at full weight; this makes up for weights that start smaller
-        init_weights(self.conv, config.activation, scale=1 / start)
+        init_weights(self.conv, config.activation, scale=1 / _typical_weight(config))
 
     def mixing_weights(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Return the weight of every branch for every image, N x L."""
-        weights_NL: torch.Tensor = self.attention(x_NCHW.mean((2, 3)))
-        if self.mixing == "softmax":
-            return weights_NL.softmax(1)
-        return weights_NL.sigmoid() if self.mixing == "sigmoid" else weights_NL
+        return _mixing_weights(self.attention, self.mixing, x_NCHW)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Return the mixed output, N x C_out x H' x W'."""
@@ -84,6 +101,7 @@ class MixBlock(nn.Module):
         self.conv = MixedConv2d(width_in, width_out, config, stride)
         self.norm = make_norm(config.norm, width_out)
         self.activation = ACTIVATIONS[config.activation]()
+        self.dropout = nn.Dropout(config.block_dropout)
         self.residual = config.residual
         self.shortcut: nn.Module = nn.Identity()
         if config.residual and (width_in != width_out or stride != 1):
@@ -95,8 +113,53 @@ class MixBlock(nn.Module):
         out_NCHW: torch.Tensor = self.norm(self.conv(x_NCHW))
         if self.residual:
             out_NCHW = out_NCHW + self.shortcut(x_NCHW)
-        activated_NCHW: torch.Tensor = self.activation(out_NCHW)
-        return activated_NCHW
+        dropped_NCHW: torch.Tensor = self.dropout(self.activation(out_NCHW))
+        return dropped_NCHW
+
+
+class BranchBlock(nn.Module):
+    """A block whose branches have more of their own than a convolution, so that each is computed for itself.
+
+    A norm of its own makes a branch's share in the sum independent of the size of its filters; an activation of its own
+    makes the block more than one convolution. With ``pooled`` each branch halves its output too.
+    """
+
+    def __init__(
+        self, width_in: int, width_out: int, config: MixconvConfig, stride: int = 1, pooled: bool = False
+    ) -> None:
+        super().__init__()
+        self.mixing = config.mixing
+        self.attention = nn.Linear(width_in, config.branches)
+        _init_attention(self.attention, config)
+        self.branches = nn.ModuleList()
+        for _ in range(config.branches):
+            conv = nn.Conv2d(
+                width_in,
+                width_out,
+                config.kernel_size,
+                stride=stride,
+                padding=config.kernel_size // 2,
+                bias=config.norm == "none",  # a norm has its own
+            )
+            init_weights(conv, config.activation)
+            branch = nn.Sequential(conv, make_norm(config.norm, width_out))
+            if config.mix_after != "norm":
+                branch.append(ACTIVATIONS[config.activation]())
+            if pooled:
+                branch.append(_POOLS[config.pool](2))
+            self.branches.append(branch)
+        self.activation = ACTIVATIONS[config.activation]() if config.mix_after == "norm" else nn.Identity()
+        self.dropout = nn.Dropout(config.block_dropout)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Return the block's output, N x C_out x H' x W'."""
+        weights_NL = _mixing_weights(self.attention, self.mixing, x_NCHW)
+        out_NCHW: torch.Tensor | float = 0.0
+        for weight_N111, branch in zip(weights_NL[:, :, None, None, None].unbind(1), self.branches, strict=True):
+            branch_NCHW = branch(x_NCHW)
+            out_NCHW = out_NCHW + weight_N111.to(branch_NCHW.dtype) * branch_NCHW
+        dropped_NCHW: torch.Tensor = self.dropout(self.activation(out_NCHW))
+        return dropped_NCHW
 
 
 def build_mixconv(config: MixconvConfig, num_classes: int, image_size: int) -> nn.Sequential:
@@ -113,14 +176,18 @@ def build_mixconv(config: MixconvConfig, num_classes: int, image_size: int) -> n
     Raises:
         ConfigError: If the image is too small for the number of blocks.
     """
-    require_size("mixconv", image_size, 0 if config.pool == "none" else len(config.widths) - 1)
-    pools: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+    num_blocks = len(config.widths)
+    require_size("mixconv", image_size, 0 if config.pool == "none" else num_blocks - 1 + config.pool_last)
     blocks: list[nn.Module] = []
     for index, (width_in, width_out) in enumerate(zip((3, *config.widths[:-1]), config.widths, strict=True)):
-        if index > 0 and config.pool in pools:
-            blocks.append(pools[config.pool](2))
         stride = 2 if index > 0 and config.pool == "stride" else 1
-        blocks.append(MixBlock(width_in, width_out, config, stride))
+        pooled = config.pool in _POOLS and (index < num_blocks - 1 or config.pool_last)
+        if config.mix_after == "conv":
+            blocks.append(MixBlock(width_in, width_out, config, stride))
+        else:
+            blocks.append(BranchBlock(width_in, width_out, config, stride, pooled and config.mix_after == "pool"))
+        if pooled and config.mix_after != "pool":
+            blocks.append(_POOLS[config.pool](2))
     head = build_head(config.widths[-1], config.hidden, num_classes, config.activation, config.dropout)
     network = nn.Sequential()
     network.add_module("blocks", nn.Sequential(*blocks))
