@@ -245,11 +245,24 @@ def test_seeds_of_one_recipe_are_described_and_not_ranked() -> None:
     assert "endlessly" not in few.findings[0]
 
 
+def test_two_seeds_of_one_recipe_are_two_models() -> None:
+    result = compared(*recipe("only", [0.8, 0.7]))
+    assert (result.recipes, result.rivals) == ([], ["only-0", "only-1"])
+    assert result.findings[0].startswith("only-0 is right on")
+    assert len(result.findings) == 1
+    assert "trainings of one recipe" in result.cautions[0]
+
+
+def test_an_interval_over_two_seeds_stays_a_share() -> None:
+    result = compared(*recipe("wild", [0.9, 0.5]), *recipe("tame", [0.7, 0.71]))
+    assert {one.name: one.interval for one in result.recipes}["wild"] == (0, 1)
+
+
 def test_guessing_is_pointed_out() -> None:
     shuffled = candidate("right", 0.9).predicted_N[np.random.default_rng(0).permutation(N)]
     result = compared(candidate("right", 0.9), Candidate("shuffled.csv", "s", None, shuffled))
     assert any(text.startswith("shuffled.csv is right on ") and "guessing" in text for text in result.cautions)
-    assert not any(text.startswith("right is") for text in result.cautions)
+    assert not any(text.startswith("right is right on") for text in result.cautions)
 
 
 def test_the_order_of_candidates_changes_no_finding() -> None:

@@ -45,6 +45,8 @@ def _print_comparison(result: Compared) -> None:
     views = ", with test-time views" if result.answers.with_views else ""
     title = f"{comparison.num_images:,} {result.answers.split or 'labelled'} images{views}"
     columns, rows = _recipe_rows(comparison) if comparison.recipes else _model_rows(comparison)
+    if sum(map(len, comparison.ranking)) <= 2:  # no groups to tell
+        columns, rows = (columns[0], *columns[2:]), [(row[0], *row[2:]) for row in rows]
     console.print_table(title, columns, rows[:_MOST_ROWS])
     if len(rows) > _MOST_ROWS:
         console.print_line(f"and {len(rows) - _MOST_ROWS} more, which the page shows")

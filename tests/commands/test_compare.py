@@ -371,7 +371,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
 
 def test_images_that_cannot_be_had_leave_pictures_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise DownloadError("no source delivers cifar10")
+        raise DownloadError("no source delivers cifar10\n  way out 1: fetch it")
 
     make_run("a", 0.8)
     make_run("b", 0.6, seed=1)

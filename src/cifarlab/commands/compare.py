@@ -124,7 +124,7 @@ def _images(
     try:
         splits = make_splits(load_source(answers.data, progress=progress, notify=notify), answers.data)
     except (DataError, OSError) as error:
-        return None, f"Pictures are left out, for the images cannot be had: {error}"
+        return None, f"Pictures are left out, for the images cannot be had: {str(error).splitlines()[0]}"
     images = splits.test if answers.split == "test" else splits.val
     if images is None or not np.array_equal(images.labels_N.numpy(), answers.labels_N):
         return None, "Pictures are left out, for the images have changed since the answers were given."

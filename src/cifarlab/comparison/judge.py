@@ -74,7 +74,7 @@ def compare_answers(
         num_images=len(labels_N),
         num_classes=len(class_names),
         models=models,
-        recipes=recipes if repeated else [],
+        recipes=recipes if repeated and len(candidates) > 2 else [],
         model_pairs=model_pairs,
         recipe_pairs=recipe_pairs,
         ranked=ranked,
@@ -117,7 +117,10 @@ def _recipes(candidates: Sequence[Candidate], correct: dict[str, NDArray[np.bool
         correct_SN = np.stack([correct[name] for name in names])
         accuracies = [float(row.mean()) for row in correct_SN]
         label = recipe if len(names) > 1 else names[0]
-        figures = (*mean_and_sd(accuracies), t_interval(accuracies))
+        low, high = t_interval(accuracies)
+        if len(names) > 1:  # of two seeds it can leave the range of an accuracy
+            low, high = max(low, 0.0), min(high, 1.0)
+        figures = (*mean_and_sd(accuracies), (low, high))
         recipes.append(RecipeFigures(label, tuple(names), *figures, variance_parts(correct_SN)))
     return sorted(recipes, key=lambda one: -one.mean)
 

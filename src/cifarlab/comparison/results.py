@@ -94,7 +94,7 @@ class RecipeFigures:
         name: Recipe, or model where it has but one training.
         members: Names of the models, one a seed.
         mean, sd: Of accuracy; sd is NaN with one seed.
-        interval: Student's 95 % interval of the mean over seeds, on these images; NaN with one seed.
+        interval: Student's 95 % interval of the mean over seeds, on these images, within [0, 1]; NaN with one seed.
         variance: Where the variance comes from.
     """
 
@@ -178,7 +178,7 @@ class Comparison:
         num_images: N.
         num_classes: K.
         models: One entry a candidate, in the order given.
-        recipes: One entry a recipe, best mean first; empty where every recipe has but one training.
+        recipes: One entry a recipe, best mean first; empty for two models, and where every recipe has but one training.
         model_pairs: Pairs of models compared image by image.
         recipe_pairs: Pairs of recipes compared over seeds.
         ranked: What the ranking is of: recipes over seeds, or models by McNemar's test.
@@ -206,9 +206,8 @@ class Comparison:
 
     @property
     def rivals(self) -> list[str]:
-        """Who is compared: the recipes where one has several seeds, else (and always of two) the models."""
-        chosen = self.recipes if len(self.models) > 2 and self.recipes else self.models
-        return [one.name for one in chosen]
+        """Who is compared: the recipes where one has several seeds, else the models."""
+        return [one.name for one in self.recipes or self.models]
 
     def groups_of(self, name: str) -> str:
         """Return the numbers of the groups of a ranked name, best first: '1' or '1 2'; empty where it is not ranked."""

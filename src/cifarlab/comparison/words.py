@@ -26,7 +26,7 @@ def _of_models(comparison: Comparison) -> list[str]:
     """Return what is found image by image; of many pairs the first, or their number where recipes come first."""
     pairs = comparison.model_pairs
     single = [one.name for one in comparison.recipes if len(one.members) == 1]
-    if not comparison.recipes or len(comparison.models) == 2:
+    if not comparison.recipes:
         sentences = [_model_pair(pair, len(pairs)) for pair in pairs]
         return sentences if len(sentences) <= _MOST_PAIRS else sentences[:1]
     repeated = [one for one in comparison.recipes if len(one.members) > 1]
@@ -46,12 +46,15 @@ def cautions(comparison: Comparison) -> list[str]:
     sentences = []
     guessing = 1 / comparison.num_classes
     limit = guessing + 3 * math.sqrt(guessing * (1 - guessing) / comparison.num_images)
-    sentences += [
-        f"{model.name} is right on {percent(model.accuracy)}, about as often as guessing would be: make sure that its "
-        "answers are in the order of these images and its class ids in the order of these classes."
-        for model in comparison.models
-        if model.accuracy <= limit
-    ]
+    for model in comparison.models:
+        if model.accuracy > limit:
+            continue
+        text = f"{model.name} is right on {percent(model.accuracy)}, about as often as guessing would be"
+        sentences.append(
+            f"{text}: make sure that its answers are in the order of the images and its class ids in that of the classes."
+            if model.seed is None  # not a run of ours
+            else f"{text}."
+        )
     if len({model.recipe for model in comparison.models}) == 1:
         sentences.append("All are trainings of one recipe: what tells them apart is the seed, not the recipe.")
     elif not comparison.recipe_pairs:
