@@ -257,6 +257,8 @@ class StudyDisplay:
             accuracy = trial.figures["val/accuracy_tta" if views else "val/accuracy"]
             outcome = f"val accuracy {accuracy:.2%}{' with views' if views else ''} in {format_seconds(trial.seconds)}"
         left = f"; {format_roughly(step.seconds_left)} left" if counts.open and step.seconds_left > 0 else ""
+        if self._task is not None:
+            self._progress.update(self._task, completed=self._done, done=self._done)
         self.notify(f"{self._done}/{counts.total}  {trial.arm}, seed {trial.seed}  {outcome}{left}")
 
     def notify(self, line: str) -> None:

@@ -10,9 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("optuna", reason="studies need the extra 'tune'")
-
 from tests.experiments.workers import write_images
 
 from cifarlab.cli import main

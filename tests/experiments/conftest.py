@@ -6,13 +6,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("optuna", reason="studies need the extra 'tune'")
-
 from tests.experiments.workers import write_images
 
 
@@ -30,9 +28,20 @@ def sqlite(tmp_path) -> str:
     return f"sqlite:///{tmp_path}/experiments.db"
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL server: the folder of its socket, and what restarts it, breaking off what is going on."""
+
+    folder: Path
+    restart: Callable[[], None]
+
+    def url(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """Start a private server that listens on a socket in a folder of its own; its URL without a database's name."""
+def postgres() -> Iterator[Postgres]:
+    """Start a private server that listens on a socket in a folder of its own."""
     pytest.importorskip("psycopg", reason="PostgreSQL needs the extra 'postgres'")
     found = shutil.which("pg_ctl") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))), None)
     if found is None:
@@ -54,9 +63,10 @@ def postgres() -> Iterator[str]:
     try:
         program("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "postgres")
         options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        program("pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start")
-        yield f"postgresql://postgres@/NAME?host={folder}"
-        program("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
+        control = ("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-m", "immediate")
+        program(*control, "-o", options, "start")
+        yield Postgres(folder, lambda: program(*control, "restart"))
+        program(*control, "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -67,10 +77,9 @@ def postgres_url(postgres, request) -> str:
     import psycopg
 
     name = f"test{abs(hash(request.node.nodeid))}"
-    server = postgres.replace("NAME", "postgres")
-    with psycopg.connect(server, autocommit=True) as connection:
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return postgres.replace("NAME", name)
+    return postgres.url(name)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

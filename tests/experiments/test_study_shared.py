@@ -119,6 +119,7 @@ def test_a_worker_that_was_halted_comes_back_and_records_nothing(photos, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_workers_share_a_study_on_a_postgresql_server(photos, tmp_path, runs, postgres_url):
     spec = tiny_spec(photos, seeds=3)
     log = tmp_path / "log"
@@ -135,6 +136,7 @@ def test_two_workers_share_a_study_on_a_postgresql_server(photos, tmp_path, runs
 
 @linux
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_worker_s_trial_is_taken_over_on_a_postgresql_server(photos, tmp_path, runs, postgres_url):
     spec = tiny_spec(photos, seeds=2, train__epochs=20.0)
     log = tmp_path / "log"
@@ -144,6 +146,22 @@ def test_a_killed_worker_s_trial_is_taken_over_on_a_postgresql_server(photos, tm
     victim.kill()
     other.join()
     assert other.exitcode == 0, log.read_text()
+    require_every_trial_once(spec, runs, postgres_url, log)
+    assert digests(runs, spec) == undisturbed(spec, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_server_that_restarts_is_waited_for(photos, tmp_path, runs, postgres, postgres_url):
+    spec = tiny_spec(photos, seeds=2, train__epochs=10.0)
+    log = tmp_path / "log"
+    workers = [start(work, spec, runs, postgres_url, log, 0.01) for _ in range(2)]
+    for so_far in (1, 2):
+        await_that(lambda so_far=so_far: log.exists() and log.read_text().count(" end ") >= so_far)
+        postgres.restart()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0, log.read_text()
     require_every_trial_once(spec, runs, postgres_url, log)
     assert digests(runs, spec) == undisturbed(spec, tmp_path)
 

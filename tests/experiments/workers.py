@@ -85,7 +85,7 @@ def start(target: Callable[..., None], *args: Any) -> Any:
     return process
 
 
-def await_that(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def await_that(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Wait until a condition holds."""
     until = time.monotonic() + seconds
     while not condition():

@@ -68,15 +68,15 @@ def study(
         notify: Takes one-line notices.
         on_begin: Is called when a trial begins.
         on_end: Is called when a trial ends, complete or failed.
-        patience_seconds, beat_seconds: After how long without a sign of life a worker loses its trial; between two.
+        patience_seconds: A worker without a sign of life for so long loses its trial to another.
+        beat_seconds: Between two signs of life.
 
     Returns:
         The study with all its trials; those that failed have their message.
 
     Raises:
         UsageError: If a trial could not be trained as configured, or the name is taken by another study.
-        MissingExtraError: If Optuna is not installed.
-        DataError, RunError, StorageError: If this machine cannot go on; its trial went back to the queue.
+        MissingExtraError, DataError, RunError, StorageError: If this machine cannot go on; its trial was given back.
         StoppedError: If a stop was requested; the trial in work was saved and went back to the queue.
     """
     check_spec(spec)
@@ -90,7 +90,7 @@ def study(
         worker = _Worker(queue, _trainer(), hooks or Hooks(), notify, on_begin, on_end, beat_seconds)
         while _next(worker):
             pass
-        return load_study(spec.name, optuna_storage)
+        return _record(queue)
     finally:
         leases.close()
         optuna_storage.remove_session()
@@ -198,10 +198,14 @@ def _stopped(worker: _Worker, number: int) -> StoppedError:
 
 
 def _step(worker: _Worker, work: Work) -> Step:
-    record = load_study(worker.queue.spec.name, worker.queue.storage)
+    record = _record(worker.queue)
     trial = next(one for one in record.trials if (one.arm, one.seed) == (work.arm, work.seed))
     counts = trial_queue.count(worker.queue)
     return Step(trial, counts, seconds_left(record, num_workers=max(1, len(counts.workers))))
+
+
+def _record(queue: Queue) -> StudyRecord:
+    return queue.patiently(lambda: load_study(queue.spec.name, queue.storage))
 
 
 def seconds_left(record: StudyRecord, *, num_workers: int) -> float:

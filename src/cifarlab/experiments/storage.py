@@ -56,7 +56,7 @@ def shown_url(url: str) -> str:
     try:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
-        return url.partition("://")[0] + "://…"
+        return "the given URL"
 
 
 def open_storage(url: str | None = None) -> optuna.storages.RDBStorage:
