@@ -50,11 +50,9 @@ def cautions(comparison: Comparison) -> list[str]:
         if model.accuracy > limit:
             continue
         text = f"{model.name} is right on {percent(model.accuracy)}, about as often as guessing would be"
-        sentences.append(
-            f"{text}: make sure that its answers are in the order of the images and its class ids in that of the classes."
-            if model.seed is None  # not a run of ours
-            else f"{text}."
-        )
+        foreign = model.seed is None  # not a run of ours
+        remedy = "its answers are in the order of the images and its class ids in that of the classes"
+        sentences.append(f"{text}: make sure that {remedy}." if foreign else f"{text}.")
     if len({model.recipe for model in comparison.models}) == 1:
         sentences.append("All are trainings of one recipe: what tells them apart is the seed, not the recipe.")
     elif not comparison.recipe_pairs:
