@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def write_search_page(record: SearchRecord, out: Path) -> SearchPage:
 def _look(record: SearchRecord) -> _Seen:
     """Read the trials' folders; one that is missing, as on another machine's disk, counts as not read."""
     num_val = reads = 0
-    for path in (path for one in (*record.trials, *record.confirmed) for path in one.runs):
+    runs = [*(one.runs for one in record.trials), *(one.runs for one in record.confirmed)]
+    for path in chain.from_iterable(runs):
         try:
             run = Run(path)
             reads += len(run.test_reads())
