@@ -42,9 +42,9 @@ def work(monkeypatch, source):
     """Do trials of a search as one worker, and return the record."""
     serve_images(monkeypatch, source)
 
-    def do(search, trials, train=None, hooks=None, notify=lambda line: None):
-        study, found = open_search(search.name, open_storage(), search)
-        leases = open_leases()
+    def do(search, trials, train=None, hooks=None, notify=lambda line: None, storage=None):
+        study, found = open_search(search.name, open_storage(storage), search)
+        leases = open_leases(storage)
         SearchWorker(TrialQueue(study, found, leases), train or Pretender(), hooks or Hooks(), notify).work(trials)
         leases.close()
         return load_search(study, found)
@@ -285,6 +285,22 @@ def test_workers_share_a_search_and_none_does_a_trial_twice(work):
         os.waitpid(child, 0)
     record = work(search, 12, Pretender(accuracy=lambda config: pytest.fail("there was a trial left")))
     check_complete(record, list(runs_root().glob("hunt-t*")), 12)
+
+
+@pytest.mark.slow
+def test_workers_share_a_search_on_a_postgresql_server(work, postgres_url):
+    search = spec(pruner="none")
+
+    def action():
+        work(search, 10, Pretender(pause_seconds=0.02), storage=postgres_url)
+
+    victim, *others = [run_in_child(action) for _ in range(3)]
+    time.sleep(1.5)
+    os.kill(victim, signal.SIGKILL)
+    for child in (victim, *others):
+        os.waitpid(child, 0)
+    record = work(search, 10, storage=postgres_url)
+    check_complete(record, list(runs_root().glob("hunt-t*")), 10)
 
 
 def test_a_search_killed_at_random_20_times_has_every_trial_once(work):
