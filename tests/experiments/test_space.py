@@ -6,7 +6,15 @@ import random
 import pytest
 import yaml
 
-from cifarlab.config import AugmentConfig, Config, ConvnetConfig, ModelConfig, TrainConfig
+from cifarlab.config import (
+    AugmentConfig,
+    Config,
+    ConvnetConfig,
+    MixconvConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.default_spaces import BUILT_IN, choose_space
 from cifarlab.experiments.fields import field_types, resolve_field, value_of, with_values
@@ -237,11 +245,26 @@ def test_a_built_in_space_is_valid_for_every_recipe(recipe, name):
         assert [d.field for d in space if not d.holds(value_of(config, d.field))] == []
 
 
+def test_a_built_in_space_leaves_out_what_does_not_go_with_the_recipe():
+    mixed = ModelConfig(name="mixconv", mixconv=MixconvConfig(mix_after="norm"))  # which has no residual form
+    fields = [dimension.field for dimension in choose_space(Config(model=mixed), "architecture")]
+    assert "model.mixconv.branches" in fields
+    assert "model.mixconv.residual" not in fields
+
+
+def test_a_recipe_without_decay_is_one_of_the_values_of_its_space():
+    plain = Config(model=ModelConfig(name="convnet"), optimizer=OptimizerConfig(weight_decay=0, momentum=0))
+    space = {dimension.field: dimension for dimension in choose_space(plain, "rates")}
+    assert space["optimizer.weight_decay"].choices == (0.0, 1e-5, 1e-4, 5e-3)
+    assert space["optimizer.momentum"].low == 0
+
+
 def test_the_command_line_replaces_a_dimension_of_a_named_space_and_adds_to_it():
     space = {
         d.field: d.text for d in choose_space(CONVNET, "default", ("optimizer.lr=0.1,0.2", "augment.translate=0:4"))
     }
     assert space["optimizer.lr"] == "0.1,0.2"
+    assert space["optimizer.weight_decay"] == "log:1e-05:0.005"
     assert space["augment.translate"] == "0:4"
     assert space["model.convnet.dropout"] == "0:0.5"
     alone = choose_space(CONVNET, "", ("optimizer.lr=0.1,0.2",))

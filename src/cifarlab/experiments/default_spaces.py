@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from cifarlab.config import Config
-from cifarlab.errors import UsageError
+from cifarlab.config import Config, OptimizerConfig
+from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.space import Space, load_space, parse_space
 
 BUILT_IN: dict[str, str] = {
@@ -22,7 +22,7 @@ BUILT_IN: dict[str, str] = {
 
 _AROUND = 5  # a learning rate is searched from a fifth to five times the recipe's
 
-_DECAY = {"sgd": "log:1e-5:5e-3", "muon": "log:1e-5:5e-3", "adamw": "log:1e-4:0.5"}
+_DECAY = {"sgd": (1e-5, 5e-3), "muon": (1e-5, 5e-3), "adamw": (1e-4, 0.5)}
 _ARCHITECTURE = {
     "convnet": {
         "activation": "relu,gelu,silu",
@@ -73,25 +73,56 @@ def choose_space(config: Config, named: str = "", searched: tuple[str, ...] = ()
 
 
 def built_in_space(config: Config, name: str) -> list[str]:
-    """Return the dimensions of a built-in space for the family and the optimiser of a configuration, as text."""
+    """Return the dimensions of a built-in space for the family and the optimiser of a configuration, as text.
+
+    The ranges hold the recipe's own values; a dimension that does not go with the rest of the recipe is left out.
+    """
     family, optimizer = config.model.name, config.optimizer
     rates = [f"optimizer.lr={_around(optimizer.lr)}"]
     if optimizer.name == "muon":
         rates += [f"optimizer.{one}={_around(getattr(optimizer, one))}" for one in ("head_lr", "bias_lr")]
-    decay = [f"optimizer.weight_decay={_DECAY[optimizer.name]}"]
-    smoothing = ["train.label_smoothing=0:0.3:0.05"]
-    dropout = [] if family == "speednet" else [f"model.{family}.dropout=0:0.5"]
+    decay = [f"optimizer.weight_decay={_decay(optimizer)}"]
+    smoothing = [f"train.label_smoothing={_holding(0, 0.3, config.train.label_smoothing)}"]
+    dropout = [] if family == "speednet" else [f"model.{family}.dropout={_holding(0, 0.5, _dropout(config))}"]
     # the masks and shifts of a 32-pixel image, smaller where the images are
     shift, hole = max(1, config.data.image_size // 8), max(2, config.data.image_size // 8)
     if name == "rates":
-        return [*rates, "optimizer.momentum=0.5:0.98", *decay]
-    if name == "regularisers":
+        space = [*rates, f"optimizer.momentum={_holding(0.5, 0.98, optimizer.momentum)}", *decay]
+    elif name == "regularisers":
         moves = [f"augment.translate=0:{shift}", f"augment.cutout=0:{4 * hole}:{hole}"]
-        return [*decay, *smoothing, *dropout, *moves]
-    if name == "architecture":
-        return [f"model.{family}.{field}={values}" for field, values in _ARCHITECTURE[family].items()]
-    return [*rates, *decay, *smoothing, *dropout]
+        space = [*decay, *smoothing, *dropout, *moves]
+    elif name == "architecture":
+        space = [f"model.{family}.{field}={values}" for field, values in _ARCHITECTURE[family].items()]
+    else:
+        space = [*rates, *decay, *smoothing, *dropout]
+    return _fitting(space, config)
+
+
+def _fitting(space: list[str], config: Config) -> list[str]:
+    kept: list[str] = []
+    for text in space:
+        try:
+            parse_space([*kept, text], config)
+        except ConfigError:
+            continue
+        kept.append(text)
+    return kept
 
 
 def _around(value: float) -> str:
     return f"log:{value / _AROUND:.3g}:{value * _AROUND:.3g}"
+
+
+def _holding(low: float, high: float, value: float) -> str:
+    return f"{min(low, value):g}:{max(high, value):g}"
+
+
+def _decay(optimizer: OptimizerConfig) -> str:
+    low, high = _DECAY[optimizer.name]
+    if optimizer.weight_decay == 0:  # which a logarithmic range cannot hold
+        return ",".join(f"{value:g}" for value in (0, low, 10 * low, high))
+    return f"log:{min(low, optimizer.weight_decay):g}:{max(high, optimizer.weight_decay):g}"
+
+
+def _dropout(config: Config) -> float:
+    return float(getattr(getattr(config.model, config.model.name), "dropout", 0.0))
