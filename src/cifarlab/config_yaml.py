@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from pathlib import Path
@@ -117,7 +118,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 def _build_section(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f"{where or 'the configuration'} must hold fields and values, not {value!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for name in value:
         if name not in hints:
             guess = difflib.get_close_matches(str(name), hints, n=1)
@@ -125,6 +126,11 @@ def _build_section(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"unknown field {where + '.' if where else ''}{name}{hint}")
     prefix = f"{where}." if where else ""
     return kind(**{name: _build(hints[name], item, prefix + name) for name, item in value.items()})
+
+
+@functools.cache  # most of the time of building a Config, and a search space builds hundreds to check them
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _build_tuple(kind: types.GenericAlias, value: Any, where: str) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,8 @@ from cifarlab.errors import ConfigError
 _FAMILIES = tuple(name for name, kind in typing.get_type_hints(ModelConfig).items() if dataclasses.is_dataclass(kind))
 
 
-def field_types() -> dict[str, Any]:
+@functools.cache
+def field_types() -> Mapping[str, Any]:
     """Return the annotated type of every field of Config by its dotted name, such as 'optimizer.lr': float."""
     return _types_of(Config, "")
 
