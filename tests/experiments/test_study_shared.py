@@ -1,10 +1,12 @@
 """A study shared by processes that are killed, halted, or work side by side: every trial once, to the same bytes."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -89,13 +91,27 @@ def test_a_study_killed_at_random_has_every_trial_once(num_kills, photos, tmp_pa
     assert digests(runs, spec) == undisturbed(spec, tmp_path)
 
 
+def halt_between_transactions(pid, database):
+    """Stop a process where it holds no lock of SQLite's, which would keep all others out while it is stopped."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(database, timeout=0.2)) as connection:
+            try:
+                connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                continue
+            connection.rollback()
+            return
+
+
 def test_a_worker_that_was_halted_comes_back_and_records_nothing(photos, tmp_path, runs):
     spec = tiny_spec(photos, seeds=1, train__epochs=30.0)
     log = tmp_path / "log"
     halted = start(work, spec, runs, None, log, 0.02)
     first = runs / run_name(spec, spec.arms[0], 0)
     await_that((first / "metrics.jsonl").exists)
-    os.kill(halted.pid, signal.SIGSTOP)
+    halt_between_transactions(halted.pid, runs / "experiments.db")
     heir = start(work, spec, runs, None, log, 0.0, 1.0)
     heir.join()
     assert heir.exitcode == 0
