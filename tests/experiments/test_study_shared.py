@@ -21,6 +21,10 @@ from cifarlab.run import Run
 linux = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="tells killed workers by Linux's /proc")
 
 
+# processes that start, die and wait for each other take tens of seconds, and minutes where the machine is busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """The runs folder of the workers, and of the test while it reads what they wrote."""
