@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.conftest import make_images
 
 from cifarlab.config import Config
 from cifarlab.data import SourceData
 from cifarlab.data.splits import make_splits
 from cifarlab.experiments import search_work
+from cifarlab.experiments.search import SearchSpec, open_search
+from cifarlab.experiments.search_work import SearchWorker
+from cifarlab.experiments.storage import open_leases, open_storage
+from cifarlab.experiments.trial_queue import TrialQueue
 from cifarlab.run import Run
 
 
@@ -52,6 +60,16 @@ class Pretender:
         run.write_json("result.json", figures)
         self.after(run)
         return run
+
+
+def search_in_child(search: SearchSpec, trials: int, runs: Path, storage: str | None, pause_seconds: float) -> None:
+    """Do trials of a search; for processes that share one, or are killed."""
+    os.environ["CIFARLAB_RUNS"] = str(runs)
+    source = SourceData(train=make_images(120, seed=1), val=None, test=None, origin="tiny")
+    search_work.load_splits = lambda data: make_splits(source, data)
+    study, found = open_search(search.name, open_storage(storage), search)
+    queue = TrialQueue(study, found, open_leases(storage))
+    SearchWorker(queue, Pretender(pause_seconds=pause_seconds)).work(trials)
 
 
 def serve_images(monkeypatch, source: SourceData) -> None:

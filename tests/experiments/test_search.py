@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-import os
 import random
 import signal
 import time
 
 import pytest
-from tests.experiments.pretend import Pretender, serve_images
+from tests.experiments.pretend import Pretender, search_in_child, serve_images
+from tests.experiments.workers import CONTEXT
 
 from cifarlab.config import Config, ConvnetConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from cifarlab.errors import ConfigError, NonFiniteLossError, RunError, StoppedError, TrainingError, UsageError
@@ -259,14 +259,9 @@ def test_a_recipe_without_validation_images_holds_some_out_for_the_search_only()
         spec("data.val_fraction=0.1,0.2")
 
 
-def run_in_child(action):
-    """Fork, do the action, and leave without the parent's clean-up; return the child's process id."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        finally:
-            os._exit(0)
+def start(search, trials, storage=None, pause_seconds=0.02):
+    child = CONTEXT.Process(target=search_in_child, args=(search, trials, runs_root(), storage, pause_seconds))
+    child.start()
     return child
 
 
@@ -280,9 +275,8 @@ def check_complete(record, train_folders, total):
 
 def test_workers_share_a_search_and_none_does_a_trial_twice(work):
     search = spec(pruner="none")
-    children = [run_in_child(lambda: work(search, 12, Pretender(pause_seconds=0.01))) for _ in range(3)]
-    for child in children:
-        os.waitpid(child, 0)
+    for child in [start(search, 12) for _ in range(3)]:
+        child.join()
     record = work(search, 12, Pretender(accuracy=lambda config: pytest.fail("there was a trial left")))
     check_complete(record, list(runs_root().glob("hunt-t*")), 12)
 
@@ -290,15 +284,11 @@ def test_workers_share_a_search_and_none_does_a_trial_twice(work):
 @pytest.mark.slow
 def test_workers_share_a_search_on_a_postgresql_server(work, postgres_url):
     search = spec(pruner="none")
-
-    def action():
-        work(search, 10, Pretender(pause_seconds=0.02), storage=postgres_url)
-
-    victim, *others = [run_in_child(action) for _ in range(3)]
+    victim, *others = [start(search, 10, postgres_url) for _ in range(3)]
     time.sleep(1.5)
-    os.kill(victim, signal.SIGKILL)
+    victim.kill()
     for child in (victim, *others):
-        os.waitpid(child, 0)
+        child.join()
     record = work(search, 10, storage=postgres_url)
     check_complete(record, list(runs_root().glob("hunt-t*")), 10)
 
@@ -306,11 +296,10 @@ def test_workers_share_a_search_on_a_postgresql_server(work, postgres_url):
 def test_a_search_killed_at_random_20_times_has_every_trial_once(work):
     search, total, chance = spec(pruner="none"), 8, random.Random(0)
     for _ in range(20):
-        child = run_in_child(lambda: work(search, total, Pretender(pause_seconds=0.02)))
+        child = start(search, total)
         time.sleep(chance.uniform(0.0, 0.5))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
+        child.join()
     record = work(search, total)
     check_complete(record, list(runs_root().glob("hunt-t*")), total)
-    whole = work(spec(name="whole", pruner="none"), total)
-    assert values(record) == values(whole)
+    assert values(record) == values(work(spec(name="whole", pruner="none"), total))
