@@ -56,7 +56,10 @@ def code_sha256() -> str:
 
 
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return mean, sd, 95 % t-interval, min, max and n of every figure; of one run sd and interval are None."""
+    """Return mean, sd, 95 % t-interval, min, max and n of every figure.
+
+    Of one run sd and interval are None; of equal figures the interval is, for no spread seen is not none at all.
+    """
     summary: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for run in runs for name in run):
         values = [run[name] for run in runs if name in run]
@@ -67,7 +70,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         summary[name] = {
             "mean": mean,
             "sd": sd if several else None,
-            "interval": list(t_interval(values)) if several else None,
+            "interval": list(t_interval(values)) if several and sd > 0 else None,
             "min": min(values),
             "max": max(values),
             "n": len(values),
@@ -86,7 +89,7 @@ def compare_clocks(first: Sequence[dict[str, Any]], second: Sequence[dict[str, A
 
     Returns:
         'rounds' (seed, both clocks, their ratio first / second) and 'ratio': geometric mean, the 95 % interval that is
-        Student's t on the logarithms (None for a single round), and n.
+        Student's t on the logarithms (None where no two rounds differ), and n.
     """
     seconds = {run["seed"]: run["train_clock_seconds"] for run in second if "cut" not in run}
     rounds = [
@@ -100,9 +103,10 @@ def compare_clocks(first: Sequence[dict[str, Any]], second: Sequence[dict[str, A
         if run["seed"] in seconds and "cut" not in run
     ]
     logs = [math.log(one["ratio"]) for one in rounds]
-    interval = [math.exp(end) for end in t_interval(logs)] if len(logs) > 1 else None
-    mean = math.exp(mean_and_sd(logs)[0]) if logs else None
-    return {"rounds": rounds, "ratio": {"geometric_mean": mean, "interval": interval, "n": len(rounds)}}
+    mean, sd = mean_and_sd(logs) if logs else (math.nan, math.nan)
+    interval = [math.exp(end) for end in t_interval(logs)] if sd > 0 else None
+    geometric_mean = math.exp(mean) if logs else None
+    return {"rounds": rounds, "ratio": {"geometric_mean": geometric_mean, "interval": interval, "n": len(rounds)}}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

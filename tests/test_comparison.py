@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestIndPower
 
 from cifarlab.comparison import Candidate, Comparison, compare_answers
-from cifarlab.comparison.words import p_text, points
 from cifarlab.differences import compare_paired, compare_seeds, groups, holm
 
 NAMES = ("a", "b", "c", "d")
@@ -67,6 +67,7 @@ def test_the_sentence_of_two_models_holds_their_figures() -> None:
     paired = result.model_pairs[0].paired
     more = paired.only_a - paired.only_b
     low, high = (f"{100 * end:.1f}" for end in paired.interval)
+    assert paired.interval[1] - paired.interval[0] > 0.006  # so wide that one decimal is enough
     expected = f"one is right on {more} images more than two, of 2,000: +{more / 20:.1f} points [{low}, {high}], "
     assert result.findings == [f"{expected}McNemar p < 0.001."]
     assert any("not recipes" in text for text in result.cautions)
@@ -164,6 +165,10 @@ def test_recipes_are_compared_over_seeds() -> None:
     assert [one.name for one in result.recipes] == ["new", "old"]
     assert result.recipes[0].mean == pytest.approx(np.mean([values[one.name] for one in new]))
     assert result.recipes[1].sd == pytest.approx(np.std([values[one.name] for one in old], ddof=1))
+    pooled = math.sqrt((3 * result.recipes[0].sd ** 2 + 4 * result.recipes[1].sd ** 2) / 7)
+    solve = TTestIndPower().solve_power
+    assert pair.detectable == pytest.approx(pooled * solve(nobs1=4, power=0.8, alpha=0.05))  # of the fewer seeds
+    assert pair.seeds_needed == math.ceil(solve(effect_size=pair.seeds.difference / pooled, power=0.8, alpha=0.05))
     assert result.findings[0].startswith("new beats old by ")
     assert "with 4 and 5 seeds" in result.findings[0]
     assert not any("not recipes" in text for text in result.cautions)
@@ -180,8 +185,15 @@ def test_recipes_within_their_spread_are_not_told_apart() -> None:
     result = compared(*recipe("x", [0.80, 0.77, 0.79]), *recipe("y", [0.79, 0.80, 0.775]))
     text = result.findings[0]
     assert "cannot be told apart with 3 and 3 seeds" in text
-    assert "which so few seeds cannot bring below 0.1" in text
-    assert "would be found four times in five" in text
+    assert "which so few seeds cannot bring below 0.10" in text
+    (pair,) = result.recipe_pairs
+    pooled = math.sqrt((result.recipes[0].sd ** 2 + result.recipes[1].sd ** 2) / 2)
+    solve = TTestIndPower().solve_power
+    found = 100 * pooled * solve(nobs1=3, power=0.8, alpha=0.05)
+    assert f"A true difference of {found:.2f} points would be found four times in five" in text
+    needed = math.ceil(solve(effect_size=pair.seeds.difference / pooled, power=0.8, alpha=0.05))
+    assert pair.seeds_needed == needed
+    assert f"as seen here, would take {needed:,} seeds of each" in text
     assert not re.search(r"\b(beats|better)\b", text)
     assert len(result.ranking) == 1
 
@@ -231,7 +243,9 @@ def test_a_long_ranking_is_told_from_its_best() -> None:
         f"the other {8 - len(level)} are told apart" in result.findings[0] or "better than each" in result.findings[0]
     )
     assert all(name in result.findings[0] for name in level)
-    assert result.groups_of("m0") == " ".join(str(n + 1) for n, group in enumerate(result.ranking) if "m0" in group)
+    assert result.groups_of("m0") == "".join(
+        letter for letter, g in zip("abcdefghi", result.ranking, strict=False) if "m0" in g
+    )
     assert result.groups_of("nobody") == ""
 
 
@@ -239,7 +253,7 @@ def test_seeds_of_one_recipe_are_described_and_not_ranked() -> None:
     result = compared(*recipe("only", [0.8, 0.79, 0.81, 0.8, 0.805]))
     assert (result.model_pairs, result.recipe_pairs, result.ranking, result.sides) == ([], [], [], [])
     assert result.findings[0].startswith("only over 5 seeds: mean ")
-    assert "endlessly many images" in result.findings[0]
+    assert "endlessly many images seeds would differ by " in result.findings[0]
     assert "trainings of one recipe" in result.cautions[0]
     few = compared(*recipe("only", [0.8, 0.79, 0.81]))
     assert "endlessly" not in few.findings[0]
@@ -258,11 +272,41 @@ def test_an_interval_over_two_seeds_stays_a_share() -> None:
     assert {one.name: one.interval for one in result.recipes}["wild"] == (0, 1)
 
 
-def test_guessing_is_pointed_out() -> None:
+def test_answers_in_a_wrong_order_are_pointed_out() -> None:
     shuffled = candidate("right", 0.9).predicted_N[np.random.default_rng(0).permutation(N)]
     result = compared(candidate("right", 0.9), Candidate("shuffled.csv", "s", None, shuffled))
-    assert any(text.startswith("shuffled.csv is right on ") and "guessing" in text for text in result.cautions)
+    assert any(
+        text.startswith("shuffled.csv is right on ") and "dealt out at random" in text for text in result.cautions
+    )
     assert not any(text.startswith("right is right on") for text in result.cautions)
+
+
+def test_answers_in_a_wrong_order_are_pointed_out_also_where_classes_are_unequal() -> None:
+    """Nine images of ten are of one class, so that shuffled answers are right four times in five."""
+    generator = np.random.default_rng(0)
+    labels = (generator.random(N) < 0.1).astype(np.int64)
+    said = np.where(generator.random(N) < 0.96, labels, 1 - labels)
+    shuffled = generator.permutation(said)
+    result = compare_answers(
+        [Candidate("ordered", "o", None, said), Candidate("shuffled.csv", "s", None, shuffled)], labels, NAMES
+    )
+    other = result.models[1]
+    expected = np.mean([np.mean(generator.permutation(shuffled) == labels) for _ in range(300)])
+    assert other.chance == pytest.approx(expected, abs=0.002)
+    assert other.accuracy > 0.75  # thrice as often as with four equal classes
+    assert [text.split()[0] for text in result.cautions if "dealt out at random" in text] == ["shuffled.csv"]
+
+
+def test_seeds_without_any_spread_have_no_interval() -> None:
+    def seeds(name: str, wrong: int) -> list[Candidate]:
+        said = np.where(np.arange(N) < wrong, (LABELS + 1) % 4, LABELS)
+        return [Candidate(f"{name}-{n}", name, n, said) for n in range(5)]
+
+    result = compared(*seeds("new", 200), *seeds("old", 300))
+    assert all(math.isnan(end) for one in result.recipes for end in one.interval)
+    assert result.findings[0].startswith("new beats old by 5.00 points with 5 and 5 seeds")
+    assert result.findings[1] == "new over 5 seeds: mean 90.00 %, no spread seen between these seeds."
+    json.dumps(result.as_dict(), allow_nan=False)
 
 
 def test_the_order_of_candidates_changes_no_finding() -> None:
@@ -274,11 +318,3 @@ def test_the_order_of_candidates_changes_no_finding() -> None:
 def test_a_comparison_takes_two_names(names: list[str]) -> None:
     with pytest.raises(ValueError, match="two candidates"):
         compared(*(candidate(name, 0.8) for name in names))
-
-
-def test_numbers_as_they_are_written() -> None:
-    assert points(0.0214, (0.017, 0.026)) == "+2.1 points [1.7, 2.6]"
-    assert points(-0.0011, (-0.0031, 0.0009)) == "-0.11 points [-0.31, 0.09]"
-    assert points(0.001, (-0.0001, 0.02)) == "+0.1 points [0.0, 2.0]"
-    assert points(0.001, (math.nan, math.nan)) == "+0.10 points"
-    assert [p_text(p) for p in (0.0004, 0.043, 0.6, 1.0)] == ["p < 0.001", "p = 0.043", "p = 0.60", "p = 1.00"]

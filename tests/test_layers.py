@@ -13,10 +13,22 @@ import cifarlab
 ROOT = Path(cifarlab.__file__).parent
 # Each line may import lines above it. Rooms of one line do not import each other, but for the pairs in ALLOWED.
 LAYERS = [
-    {"errors", "console", "metrics", "stats", "differences", "device", "seeding", "environment", "machine", "ranks"},
+    {
+        "errors",
+        "console",
+        "metrics",
+        "stats",
+        "phrases",
+        "differences",
+        "device",
+        "seeding",
+        "environment",
+        "machine",
+        "ranks",
+    },
     {"config", "comparison", "decision", "diagnosis", "plots", "hazards"},
     {"config_yaml", "recipes", "recipes_predecessors", "data", "models", "predictions_file"},
-    {"run", "arithmetic"},
+    {"run", "arithmetic", "candidate_names"},
     {"answers", "inference"},
     {"comparison_page", "export"},
     {"training", "serving"},
@@ -32,6 +44,8 @@ ALLOWED = {
     ("metrics", "errors"),
     ("stats", "errors"),
     ("console", "errors"),
+    ("console", "phrases"),
+    ("differences", "stats"),
     ("ranks", "errors"),
     ("environment", "machine"),
     ("machine", "device"),

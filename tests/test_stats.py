@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from cifarlab.stats import mean_and_sd, t_interval, wilson_interval
+from cifarlab.stats import accuracy_interval, mean_and_sd, t_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,25 @@ def test_t_interval_agrees_with_scipy() -> None:
     assert sd == pytest.approx(np.std(values, ddof=1))
 
 
-def test_t_interval_of_equal_values_is_that_value() -> None:
-    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+@pytest.mark.parametrize("values", [[0.5] * 3, [0.3, 0.1 + 0.2, 0.3], [1000.0, 1000.0 + 1e-12], [0.0, 0.0]])
+def test_equal_values_show_no_spread_and_that_is_no_interval_of_no_width(values: list[float]) -> None:
+    """Three equal accuracies do not prove that the next one is the same; rounding makes no spread either."""
+    assert mean_and_sd(values) == (pytest.approx(values[0]), 0)
+    assert all(math.isnan(end) for end in t_interval(values))
+
+
+def test_the_smallest_difference_of_accuracies_is_a_spread() -> None:
+    """One image of a million, averaged over a hundred arms."""
+    values = [0.5, 0.5 + 1e-8, 0.5]
+    assert mean_and_sd(values)[1] == pytest.approx(np.std(values, ddof=1))
+    assert t_interval(values)[0] < 0.5 < t_interval(values)[1]
+
+
+def test_an_interval_of_accuracies_stays_a_share() -> None:
+    assert accuracy_interval([0.9, 1.0]) == (pytest.approx(t_interval([0.9, 1.0])[0]), 1.0)
+    assert accuracy_interval([0.0, 0.1]) == (0.0, pytest.approx(t_interval([0.0, 0.1])[1]))
+    assert accuracy_interval([0.70, 0.71, 0.72]) == t_interval([0.70, 0.71, 0.72])
+    assert all(math.isnan(end) for end in accuracy_interval([0.7, 0.7]))
 
 
 def test_one_value_has_a_mean_but_no_spread() -> None:

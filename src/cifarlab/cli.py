@@ -35,6 +35,7 @@ from cifarlab.cli_tools import stoppable as _stoppable
 from cifarlab.cli_tune import run_tune
 from cifarlab.config import Config, DataConfig
 from cifarlab.errors import CifarlabError, UsageError
+from cifarlab.phrases import duration
 from cifarlab.recipes import RECIPES, load_recipe
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _print_result(run: Run, as_json: bool) -> None:
     if "val/accuracy" in result:
         console.print_line(f"val accuracy {result['val/accuracy']:.2%}, val loss {result['val/loss']:.3f}")
     console.print_line(result["diagnosis"]["sentence"])
-    console.print_line(f"train clock {console.format_seconds(result['train_clock_seconds'])}; run: {run.path}")
+    console.print_line(f"train clock {duration(result['train_clock_seconds'])}; run: {run.path}")
     console.print_line(f"next: cifarlab evaluate {run.path}")
 
 
@@ -219,8 +220,8 @@ def run_quickstart(argv: Sequence[str]) -> None:
         done = quickstart(config, hooks=hooks, stage=display.notify, notify=display.notify)
     seconds = {"fetch": fetched.seconds, **done.seconds}
     _print_evaluation(done.evaluation)
-    parts = ", ".join(f"{stage} {console.format_seconds(value)}" for stage, value in seconds.items())
-    console.print_line(f"time {console.format_seconds(sum(seconds.values()))} ({parts})")
+    parts = ", ".join(f"{stage} {duration(value)}" for stage, value in seconds.items())
+    console.print_line(f"time {duration(sum(seconds.values()))} ({parts})")
     console.print_line(f"verdict: {done.verdict.sentence}", style="bold")
     console.print_line(f"recommendation: {done.recommendation.sentence}", style="bold")
     console.print_line(f"data explored: {done.exploration}")

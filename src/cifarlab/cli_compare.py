@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cifarlab import console
 from cifarlab.cli_arguments import CompareArguments
 from cifarlab.cli_tools import parse
+from cifarlab.phrases import interval, number, per_cent, seen_interval
 
 if TYPE_CHECKING:
     from cifarlab.commands.compare import Compared
@@ -63,19 +64,19 @@ def _model_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str
         (
             one.name,
             comparison.groups_of(one.name),
-            f"{one.accuracy:.2%}",
-            f"{one.interval[0]:.2%} to {one.interval[1]:.2%}",
+            per_cent(one.accuracy),
+            interval(one.interval),
             f"{one.correct:,}",
         )
         for one in sorted(comparison.models, key=lambda one: -one.accuracy)
     ]
-    return ("model", "groups", "accuracy", "95 % interval", "right"), rows
+    return ("model", "groups", "accuracy", "95 % interval, %", "right"), rows
 
 
 def _recipe_rows(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows: list[tuple[str, ...]] = []
     for one in comparison.recipes:
-        several = len(one.members) > 1
-        spread = (f"{100 * one.sd:.2f}", f"{one.interval[0]:.2%} to {one.interval[1]:.2%}") if several else ("", "")
-        rows.append((one.name, comparison.groups_of(one.name), str(len(one.members)), f"{one.mean:.2%}", *spread))
-    return ("recipe", "groups", "seeds", "mean", "sd, points", "95 % interval of the mean"), rows
+        seeds = len(one.members)
+        spread = (number(100 * one.sd), seen_interval(one.interval, seeds))
+        rows.append((one.name, comparison.groups_of(one.name), str(seeds), per_cent(one.mean), *spread))
+    return ("recipe", "groups", "seeds", "mean", "sd, points", "95 % interval of the mean, %"), rows

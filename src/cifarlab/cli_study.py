@@ -14,6 +14,7 @@ from cifarlab.cli_arguments import StudyArguments
 from cifarlab.cli_tools import fetch_first, parse, stoppable
 from cifarlab.config import Config
 from cifarlab.errors import CifarlabError, UsageError
+from cifarlab.phrases import duration
 from cifarlab.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _print_study(page: StudyPage, as_json: bool) -> None:
     for arm in content["arms"]:
         sd = f"{100 * arm['sd']:.2f}" if arm["sd"] is not None else "-"
         mean = f"{arm['mean']:.2%}" if arm["n"] else "-"
-        seconds = console.format_seconds(arm["train_clock_seconds"]) if arm["n"] else "-"
+        seconds = duration(arm["train_clock_seconds"]) if arm["n"] else "-"
         rows.append((arm["label"], mean, sd, str(arm["n"]), seconds))
     console.print_table("", ("arm", "val accuracy", "sd, points", "n", "train clock"), rows)
     for sentence in content["sentences"]:

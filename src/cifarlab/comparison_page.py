@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 
 from cifarlab.answers import Answers
 from cifarlab.comparison import Comparison
-from cifarlab.comparison.words import FEWEST_SEEDS, p_text, percent, points
 from cifarlab.config_yaml import changed_fields
 from cifarlab.data.imageset import ImageSet
 from cifarlab.errors import RunError
+from cifarlab.phrases import NO_SPREAD, beyond_images, interval, number, p_text, p_value, per_cent, points
 from cifarlab.plots import comparison as plots
 from cifarlab.plots.style import save_figure
 from cifarlab.run import Run, write_text
@@ -57,7 +57,6 @@ def write_page(
         "notes": notes,
         "pictures": pictures,
         "shown": _PICTURES,
-        "fewest_seeds": FEWEST_SEEDS,
         "fields": differing_fields(answers)[:_MOST_FIELDS],
         "field_columns": _distinct_recipes(answers),
         "reads": [_test_reads(source) for source in answers.sources],
@@ -85,12 +84,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "p": p_text,
-        "dotted": lambda value: f"{value:.2f}",
-        "in_points": lambda share: f"{100 * share:.2f}",
+        "per_cent": per_cent,
+        "interval": interval,
+        "p": p_value,
+        "p_text": p_text,
+        "number": number,
+        "points": points,
+        "difference": lambda pair: points(pair.difference, pair.interval, signed=True),
+        "beyond": lambda parts: beyond_images(parts.distribution_seed_sd, few=parts.few_seeds),
     }
-    environment.globals["points"] = points
+    environment.globals["no_spread"] = NO_SPREAD
     return environment
 
 
@@ -109,10 +112,10 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
         axis = "accuracy, with the 95 % interval of each alone"
     figures = {"accuracy": plots.accuracy_figure(bars[:_MOST_ROWS], f"Accuracy ({where})", axis)}
     pairs = [
-        plots.Bar(f"{pair.a} - {pair.b}", pair.seeds.difference, pair.seeds.interval, strong=pair.apart)
+        plots.Bar(pair.a, pair.seeds.difference, pair.seeds.interval, strong=pair.apart, minus=pair.b)
         for pair in comparison.recipe_pairs
     ] or [
-        plots.Bar(f"{pair.a} - {pair.b}", pair.paired.difference, pair.paired.interval, strong=pair.apart)
+        plots.Bar(pair.a, pair.paired.difference, pair.paired.interval, strong=pair.apart, minus=pair.b)
         for pair in comparison.model_pairs
     ]
     axis = "points, with 95 % interval; blue: told apart by the test, after correction; grey: not"
@@ -129,7 +132,7 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
 
 def _picture_figures(comparison: Comparison, answers: Answers, images: ImageSet | None) -> dict[str, Figure]:
     figures = {}
-    for number, side in enumerate(comparison.sides):
+    for rank, side in enumerate(comparison.sides):
         if images is None or not side.positions:
             continue
         positions = side.positions[:_PICTURES]
@@ -138,7 +141,7 @@ def _picture_figures(comparison: Comparison, answers: Answers, images: ImageSet 
             for n, answer in zip(positions, side.answers, strict=False)
         ]
         pixels = images.images_NCHW[torch.tensor(positions, dtype=torch.int64)]
-        figures[f"right_alone_{number}"] = plots.pictures_figure(pixels, shown, f"Right by {side.name} alone")
+        figures[f"right_alone_{rank}"] = plots.pictures_figure(pixels, shown, f"Right by {side.name} alone")
     return figures
 
 

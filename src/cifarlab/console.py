@@ -17,6 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 from rich.text import Text
 
+from cifarlab.phrases import duration
+
 
 def stderr_console() -> Console:
     """Return the console for progress and notices."""
@@ -70,16 +72,6 @@ def format_bytes(count: float | None) -> str:
     if count is None:
         return "unknown"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration as people say it: 4.2 s, 1 min 32 s, 3 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def format_roughly(seconds: float) -> str:
@@ -171,7 +163,7 @@ class TrainingDisplay:
             "loss": report.loss,
             "accuracy": report.accuracy,
             "images_per_second": report.images_per_second,
-            "left": format_seconds(report.seconds_left),
+            "left": duration(report.seconds_left),
         }
         if self._task is None:
             self._task = self._progress.add_task("train", total=report.num_steps, **fields)
@@ -184,7 +176,7 @@ class TrainingDisplay:
             if f"{split}/loss" in record:
                 parts.append(f"{split} loss {record[f'{split}/loss']:.3f} accuracy {record[f'{split}/accuracy']:.2%}")
         parts.append(f"{record['images_per_second']:,.0f} images/s")
-        parts.append(format_seconds(record["seconds"]))
+        parts.append(duration(record["seconds"]))
         self._console.print(Text("  ".join(parts)), soft_wrap=True)
 
     def notify(self, line: str) -> None:
@@ -255,7 +247,7 @@ class StudyDisplay:
         else:
             views = "val/accuracy_tta" in trial.figures
             accuracy = trial.figures["val/accuracy_tta" if views else "val/accuracy"]
-            outcome = f"val accuracy {accuracy:.2%}{' with views' if views else ''} in {format_seconds(trial.seconds)}"
+            outcome = f"val accuracy {accuracy:.2%}{' with views' if views else ''} in {duration(trial.seconds)}"
         left = f"; {format_roughly(step.seconds_left)} left" if counts.open and step.seconds_left > 0 else ""
         if self._task is not None:
             self._progress.update(self._task, completed=self._done, done=self._done)

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+_ROUNDING = 1e-12  # relative; averages of equal figures differ by some 1e-16, accuracies by one image in a million
+
 
 def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a proportion, such as an accuracy on a fixed set of images.
@@ -38,12 +40,22 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tup
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     """Return mean and sample standard deviation (n - 1 in the denominator); of one value the latter is NaN.
 
+    Of values without spread the standard deviation is 0, though rounding may have moved one of them.
+
     Raises:
         ValueError: If there is no value.
     """
-    if not values:
+    if not len(values):
         raise ValueError("no values, so no mean")
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return mean, math.nan
+    return mean, 0.0 if without_spread(values) else statistics.stdev(values)
+
+
+def without_spread(values: Sequence[float]) -> bool:
+    """Return whether all values (one at least) are the same but for rounding."""
+    return max(values) - min(values) <= _ROUNDING * max(map(abs, values))
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -54,7 +66,8 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
         confidence: Coverage in (0, 1).
 
     Returns:
-        Lower and upper end in the unit of the values; both NaN for a single value, which says nothing about spread.
+        Lower and upper end in the unit of the values; both NaN where no spread was seen, in a single value or in equal
+        ones: these do not show that there is none.
 
     Raises:
         ValueError: If there is no value.
@@ -64,13 +77,18 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     """
     _require_confidence(confidence)
     mean, sd = mean_and_sd(values)
-    if len(values) == 1:
+    if not sd > 0:
         return math.nan, math.nan
     from scipy.stats import t
 
-    # not t.interval: it gives NaN where all values are equal
     half_width = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
     return mean - half_width, mean + half_width
+
+
+def accuracy_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t-interval of a mean accuracy, a fraction, cut off at 0 and 1; of few seeds it can go beyond."""
+    low, high = t_interval(values, confidence)
+    return (low, high) if math.isnan(low) else (max(0.0, low), min(1.0, high))
 
 
 def _require_confidence(confidence: float) -> None:

@@ -293,10 +293,17 @@ def test_ratio_is_the_geometric_mean_with_students_interval_of_the_logarithms(mo
 
 def test_what_slows_a_whole_round_leaves_the_ratio_alone(modules):
     compare = modules.figures.compare_clocks
-    calm = compare(clocks(10.0, 10.0), clocks(20.0, 20.0))["ratio"]
-    busy = compare(clocks(10.0, 17.0), clocks(20.0, 34.0))["ratio"]
-    for ratio in (calm, busy):
-        assert [ratio["geometric_mean"], *ratio["interval"]] == pytest.approx([0.5, 0.5, 0.5])
+    calm = compare(clocks(10.0, 10.1), clocks(20.0, 20.0))["ratio"]
+    busy = compare(clocks(10.0, 17.17), clocks(20.0, 34.0))["ratio"]
+    assert [busy["geometric_mean"], *busy["interval"]] == pytest.approx([calm["geometric_mean"], *calm["interval"]])
+
+
+def test_figures_without_spread_have_no_interval(modules):
+    """Every run of a recipe has the same number of steps; that is no measurement of no width."""
+    summary = modules.figures.summarise([{"steps": 1000, "lr": 0.1 + 0.2}, {"steps": 1000, "lr": 0.3}])
+    assert [summary[name]["sd"] for name in ("steps", "lr")] == [0, 0]
+    assert [summary[name]["interval"] for name in ("steps", "lr")] == [None, None]
+    assert modules.figures.compare_clocks(clocks(10.0, 17.0), clocks(20.0, 34.0))["ratio"]["interval"] is None
 
 
 def test_only_whole_rounds_are_compared(modules):

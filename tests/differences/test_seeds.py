@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.multitest import multipletests
 
-from cifarlab.differences import compare_seeds, groups, holm, letter_groups
+from cifarlab.differences import compare_seeds, groups, holm, letter_groups, letters_of
 
 # Student's sleep data (1908), as in R's datasets; t.test gives p = 0.07939 and [-3.3654832, 0.2054832]
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -112,11 +112,12 @@ def test_one_seed_says_nothing_about_spread() -> None:
     assert result.probability_interval[0] < 0.5
 
 
-def test_recipes_without_any_spread() -> None:
-    apart = compare_seeds([0.5, 0.5, 0.5], [0.4, 0.4, 0.4])
-    assert apart.interval == pytest.approx((0.1, 0.1))
-    assert math.isnan(apart.p_welch)
-    assert math.isnan(apart.hedges_g)
+@pytest.mark.parametrize("values", [[0.3, 0.3, 0.3], [0.3, 0.1 + 0.2, 0.3]])
+def test_recipes_without_any_spread(values: list[float]) -> None:
+    """The second differ by rounding only, as averages of equal figures do; Welch's test would call that a spread."""
+    apart = compare_seeds([0.5, 0.5, 0.5], values)
+    assert apart.difference == pytest.approx(0.2)
+    assert all(math.isnan(x) for x in (*apart.interval, apart.p_welch, apart.hedges_g))
     assert apart.p_value() == pytest.approx(0.1)
     equal = compare_seeds([0.1] * 4, [0.1] * 4)
     assert (equal.difference, equal.p_permutation, equal.probability_superior) == (0, 1, 0.5)
@@ -258,6 +259,12 @@ def test_letters_of_given_pairs() -> None:
     assert letter_groups("abc", []) == [["a", "b", "c"]]
     assert letter_groups("abcd", [("a", "b"), ("c", "a")]) == [["a", "d"], ["b", "c", "d"]]
     assert letter_groups("", []) == []
+
+
+def test_letters_name_the_groups() -> None:
+    ranking = [["a", "b"], ["b", "c"]]
+    assert [letters_of(name, ranking) for name in "abcd"] == ["a", "ab", "b", ""]
+    assert letters_of("x", [["y"]] * 25 + [["x"], ["x"]]) == "z(27)"
 
 
 def test_groups_of_none_and_of_one() -> None:

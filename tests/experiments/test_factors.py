@@ -90,4 +90,5 @@ def test_without_a_second_seed_or_any_spread_there_is_no_interaction_test():
     assert grid is not None
     assert math.isnan(interaction_p(grid, same([0.5])))
     assert math.isnan(interaction_p(grid, same([0.5, 0.5])))
+    assert math.isnan(interaction_p(grid, same([0.3, 0.1 + 0.2])))  # the same but for rounding
     assert math.isnan(interaction_p(grid, {**same([0.5, 0.6]), "relu none": []}))

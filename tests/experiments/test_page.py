@@ -188,8 +188,9 @@ def test_names_are_shown_not_obeyed(tmp_path):
         ({"relu": [], "gelu": []}, 2),
         ({"relu": [None], "gelu": [0.7]}, 1),
         ({f"lr {i}": [0.7 + i / 500, 0.701 + i / 500] for i in range(12)}, 3),
+        ({"relu": [0.7] * 3, "gelu": [0.72] * 3}, 3),
     ],
-    ids=["one run", "one arm", "nothing yet", "all but one failed", "twelve arms"],
+    ids=["one run", "one arm", "nothing yet", "all but one failed", "twelve arms", "no spread"],
 )
 def test_every_kind_of_study_has_a_page(values, seeds, tmp_path):
     overrides = {label: {"optimizer.lr": 0.1 + i} for i, label in enumerate(values)}
@@ -201,6 +202,38 @@ def test_every_kind_of_study_has_a_page(values, seeds, tmp_path):
     assert "nan" not in written.markdown.read_text(encoding="utf-8").lower()
     assert len(pd.read_csv(written.csv)) == len(values) * seeds
     json.loads(written.json.read_text(encoding="utf-8"))
+
+
+def test_what_shows_no_spread_says_so_in_place_of_an_interval(tmp_path):
+    values = {"relu": [0.7] * 3, "gelu": [0.72] * 3, "tanh": [0.6]}
+    written = write_study_page(make_record(tmp_path, values, folders=False, seeds=3), tmp_path / "out")
+    content = json.loads(written.json.read_text(encoding="utf-8"))
+    assert [arm["interval"] for arm in content["arms"]] == [[None, None]] * 3
+    (pair,) = content["pairs"]
+    assert (pair["interval"], pair["p_welch"], pair["p_permutation"]) == ([None, None], None, 0.1)
+    for text in (Page(written.html.read_text(encoding="utf-8")).text, written.markdown.read_text(encoding="utf-8")):
+        assert text.count("no spread seen") >= 3  # two arms and their pair; a single seed shows nothing at all
+        assert "[70.00, 70.00]" not in text
+
+
+def test_a_permutation_test_is_called_exact_only_where_it_is(tmp_path):
+    drawn = {"relu": [0.7 + i / 1000 for i in range(10)], "gelu": [0.72 + i / 1000 for i in range(10)]}
+    written = write_study_page(make_record(tmp_path, drawn, folders=False), tmp_path / "out")
+    page = Page(written.html.read_text(encoding="utf-8")).text
+    assert "(drawn)" in page
+    assert "(drawn)" in written.markdown.read_text(encoding="utf-8")
+    assert "exact test" not in page.lower()
+    assert "exact p" not in page.lower()
+
+
+@pytest.mark.parametrize(("seeds", "cell"), [(4, "too few seeds"), (5, "too small to be seen")])
+def test_the_spread_beyond_these_images_is_shown_from_five_seeds_on(seeds, cell, tmp_path):
+    """Seeds whose errors fall at random differ by no more than that."""
+    values = {"relu": [0.700, 0.7005, 0.700, 0.6995, 0.700][:seeds]}
+    record = make_record(tmp_path, values, overrides={"relu": {}}, noise=3.0)
+    written = write_study_page(record, tmp_path / "out")
+    assert cell in Page(written.html.read_text(encoding="utf-8")).text
+    assert cell in written.markdown.read_text(encoding="utf-8")
 
 
 def test_a_grid_shows_the_effect_of_each_field(tmp_path):

@@ -9,9 +9,9 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 from tests.experiments.synthetic import make_record
 
+from cifarlab.experiments.caveats import _families
 from cifarlab.experiments.evidence import Evidence, load_evidence
 from cifarlab.experiments.findings import find
-from cifarlab.experiments.phrases import digits_of, interval, listed, number, points, seconds
 from cifarlab.experiments.wording import tell
 
 HIGH = [0.740, 0.744, 0.742, 0.741, 0.743]
@@ -36,9 +36,8 @@ def everything(answer, kinds):
 def test_a_clear_winner_is_named_with_differences_and_intervals(tmp_path):
     answer, _ = told({"tanh": LOW, "gelu": HIGH}, tmp_path)
     ends = stats.ttest_ind(HIGH, LOW, equal_var=False).confidence_interval()
-    assert answer == f"gelu is best: it beats tanh by 14.0 points [{100 * ends.low:.1f}, {100 * ends.high:.1f}]." or (
-        answer == f"gelu is best: it beats tanh by 14.00 points [{100 * ends.low:.2f}, {100 * ends.high:.2f}]."
-    )
+    assert ends.high - ends.low < 0.006  # so narrow that two decimals are worth writing
+    assert answer == f"gelu is best: it beats tanh by 14.00 points [{100 * ends.low:.2f}, {100 * ends.high:.2f}]."
 
 
 def test_a_leading_group_is_named_with_what_it_would_take(tmp_path):
@@ -87,7 +86,12 @@ def test_a_hint_is_called_a_hint(tmp_path):
     assert stats.ttest_ind(values["a"], values["b"], equal_var=False).pvalue < 0.05
     answer, kinds = told(values, tmp_path)
     assert "no difference" in answer
-    assert any(text.startswith("A hint") and "a over b (p = 0.0" in text for text in kinds["open"])
+    (hint,) = [text for text in kinds["open"] if text.startswith("A hint")]
+    assert "a over b (p = 0.0" in hint
+    # adding seeds until the test agrees would find a difference between equal arms, too
+    assert "second look" in hint
+    assert "fresh ones on their own" in hint
+    assert "more seeds could settle" not in hint
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -142,8 +146,32 @@ def test_the_exact_test_is_told_once(seeds, enough, tmp_path):
     if enough:  # 2 of 252 arrangements
         assert "confirms this" in exact[0]
     else:  # 2 of 20; 2 of 70 would do
-        assert "cannot confirm this with so few seeds: the smallest p it can give is 0.1; with 4 seeds" in exact[0]
+        assert "cannot confirm this with so few seeds: the smallest p it can give is 0.10; with 4 seeds" in exact[0]
     assert "exact" not in answer
+
+
+def test_a_permutation_test_that_draws_is_not_called_exact(tmp_path):
+    """10 seeds an arm are 184,756 arrangements, of which 20,000 are drawn."""
+    _, kinds = told({"relu": LOW + [v + 1e-4 for v in LOW], "gelu": HIGH + [v + 1e-4 for v in HIGH]}, tmp_path)
+    (text,) = [text for text in kinds["finding"] if "permutation test" in text]
+    assert text.startswith("The permutation test, which assumes no shape of the distribution")
+    assert "exact" not in text
+
+
+def test_the_interaction_test_shares_the_correction_of_the_fields(tmp_path):
+    """Two factors of two values: two pairs and the interaction, doubled for the arms; six times the smallest p."""
+    cells = {label: 0.70 + 0.02 * number for number, label in enumerate(GRID)}
+    values = {label: [mean, mean + 0.001, mean + 0.002] for label, mean in cells.items()}
+    _, kinds = told(values, tmp_path, overrides=GRID)
+    (text,) = [text for text in kinds["warning"] if "permutation test" in text]
+    # the arms' family has six pairs: twelve times 2 / C(6, 3)
+    assert "the smallest p it can give is 0.10, 1.00 after correction; with 6 seeds an arm it could" in text
+    pairs = find(make_record(tmp_path, values, overrides=GRID, folders=False), Evidence())
+    assert [tests for _, tests in _families(pairs)] == [6, 3]
+    alone = find(
+        make_record(tmp_path, {k: v[:1] for k, v in values.items()}, overrides=GRID, folders=False), Evidence()
+    )
+    assert [tests for _, tests in _families(alone)] == [0, 0]
 
 
 def test_the_exact_test_is_not_mentioned_where_nothing_is_claimed(tmp_path):
@@ -153,10 +181,32 @@ def test_the_exact_test_is_not_mentioned_where_nothing_is_claimed(tmp_path):
 
 def test_arms_without_spread_and_arms_that_guess_are_told(tmp_path):
     _, kinds = told({"relu": [0.7] * 5, "gelu": HIGH}, tmp_path)
-    assert any("All seeds of relu reached exactly the same accuracy" in text for text in kinds["warning"])
+    assert any("All seeds of relu reached the same accuracy (no spread seen" in text for text in kinds["warning"])
     _, kinds = told({"sigmoid": [0.25] * 3, "gelu": HIGH[:3]}, tmp_path, folders=True)
-    assert any("No seed of sigmoid did better than" in t and "25.00 %" in t for t in kinds["warning"])
+    assert any("No seed of sigmoid did clearly better than" in t and "25.00 %" in t for t in kinds["warning"])
     assert not any("All seeds of" in text for text in kinds["warning"])
+
+
+def test_arms_that_never_vary_have_no_interval_but_are_not_said_to_be_certain(tmp_path):
+    answer, kinds = told({"relu": [0.70] * 5, "gelu": [0.72] * 5}, tmp_path)
+    assert answer == "gelu is best: it beats relu by 2.00 points."  # 2 of 252 arrangements
+    assert "[" not in everything(answer, kinds)
+    answer, kinds = told({"relu": [0.70] * 3, "gelu": [0.72] * 3, "tanh": SAME[:3]}, tmp_path)
+    assert "nan" not in everything(answer, kinds)
+    answer, kinds = told({"fast70": [0.7] * 4}, tmp_path, overrides={"fast70": {}})
+    assert answer.startswith("All 4 seeds of fast70 reached 70.00 %: no spread seen, so nothing can be said")
+    assert kinds["finding"] == []
+
+
+def test_intervals_of_means_stay_shares(tmp_path):
+    _, kinds = told({"perfect": [0.99, 1.0]}, tmp_path, overrides={"perfect": {}})
+    assert any("The mean over seeds lies in [93.15, 100.00] %" in text for text in kinds["finding"])
+
+
+@pytest.mark.parametrize(("seeds", "enough"), [(4, False), (5, True)])
+def test_the_spread_beyond_these_images_is_told_from_five_seeds_on(seeds, enough, tmp_path):
+    _, kinds = told({"relu": HIGH[:seeds]}, tmp_path, folders=True, overrides={"relu": {}})
+    assert any("endlessly many images" in text for text in kinds["finding"]) == enough
 
 
 def test_an_unsteady_arm_is_told(tmp_path):
@@ -216,15 +266,3 @@ def test_images_can_decide_what_seeds_do_not(tmp_path):
     assert any("for these 1,000 images of val only" in text for text in kinds["finding"])
     _, kinds = told({"a": HIGH, "b": LOW}, tmp_path / "clear", folders=True)
     assert any("still leaves zero out" in text for text in kinds["finding"])
-
-
-def test_figures_are_written_as_people_write_them():
-    assert points(0.031, (0.024, 0.038)) == "3.1 points [2.4, 3.8]"
-    assert points(0.00051, (0.0004, 0.00062)) == "0.05 points [0.04, 0.06]"
-    assert points(0.004, (0.0001, 0.0079)) == "0.40 points [0.01, 0.79]"  # 0.0 would hide on which side it ends
-    assert digits_of((0.00004, 0.0079)) == 3
-    assert interval((math.nan, math.nan)) == "-"
-    assert number(-0.0001) == "0.00"
-    assert seconds(2.345) == "2.3 s"
-    assert (seconds(250), seconds(7500)) == ("4 min 10 s", "2 h 5 min")
-    assert listed(["a", "b", "c", "d"], most=3) == "a, b and 2 more"

@@ -38,6 +38,20 @@ def test_differences_stand_where_they_are_and_grey_means_not_shown() -> None:
     assert axes.xaxis.get_major_formatter()(0.02, 0) == "+2"
 
 
+def test_long_names_of_two_stand_on_two_lines_and_keep_both_their_ends() -> None:
+    first, second = "fast90 (optimizer.lr 0.12, train.epochs 5.5)", "fast90 (optimizer.lr 0.12, train.epochs 8.0)"
+    bar = plots.Bar(first, 0.01, (0.0, 0.02), minus=second)
+    (axes,) = plots.difference_figure([bar], "title", "points").axes
+    above, below = axes.get_yticklabels()[0].get_text().split("\n")
+    for line, name in ((above, first), (below.removeprefix("\N{MINUS SIGN} "), second)):
+        assert len(line) == 34
+        head, tail = line.split("…")
+        assert name.startswith(head)
+        assert name.endswith(tail)
+        assert abs(len(head) - len(tail)) <= 1
+    assert above != below.removeprefix("\N{MINUS SIGN} ")
+
+
 def test_accuracies_are_per_cent() -> None:
     (axes,) = plots.accuracy_figure([plots.Bar("a", 0.9125, (0.9, 0.92))], "title", "accuracy").axes
     assert axes.xaxis.get_major_formatter()(0.9125, 0) == "91.25 %"

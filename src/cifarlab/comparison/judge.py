@@ -35,7 +35,7 @@ from cifarlab.differences import (
     smallest_significant_difference,
     variance_parts,
 )
-from cifarlab.stats import mean_and_sd, t_interval, wilson_interval
+from cifarlab.stats import accuracy_interval, mean_and_sd, wilson_interval
 
 ALPHA = 0.05
 _MOST_SIDES = 6  # with more rivals, hardly an image is left that just one has right
@@ -63,7 +63,7 @@ def compare_answers(
     if len(candidates) < 2 or len(set(names)) < len(names):
         raise ValueError("a comparison takes two candidates or more, with distinct names")
     correct = {one.name: one.predicted_N == labels_N for one in candidates}
-    models = [_model(one, correct[one.name]) for one in candidates]
+    models = [_model(one, correct[one.name], labels_N) for one in candidates]
     recipes = _recipes(candidates, correct)
     model_pairs = _model_pairs(candidates, recipes, correct, labels_N)
     repeated = [one for one in recipes if len(one.members) > 1]
@@ -102,9 +102,12 @@ def _ranking(
     return letter_groups(order, [(pair.a, pair.b) for pair in pairs if pair.apart])
 
 
-def _model(one: Candidate, correct_N: NDArray[np.bool_]) -> ModelFigures:
+def _model(one: Candidate, correct_N: NDArray[np.bool_], labels_N: NDArray[np.int64]) -> ModelFigures:
     right, total = int(correct_N.sum()), len(correct_N)
-    return ModelFigures(one.name, one.recipe, one.seed, right, right / total, wilson_interval(right, total))
+    size = 1 + int(max(labels_N.max(), one.predicted_N.max()))
+    labelled_K, answered_K = (np.bincount(ids_N, minlength=size) / total for ids_N in (labels_N, one.predicted_N))
+    chance = float(labelled_K @ answered_K)
+    return ModelFigures(one.name, one.recipe, one.seed, right, right / total, wilson_interval(right, total), chance)
 
 
 def _recipes(candidates: Sequence[Candidate], correct: dict[str, NDArray[np.bool_]]) -> list[RecipeFigures]:
@@ -117,10 +120,7 @@ def _recipes(candidates: Sequence[Candidate], correct: dict[str, NDArray[np.bool
         correct_SN = np.stack([correct[name] for name in names])
         accuracies = [float(row.mean()) for row in correct_SN]
         label = recipe if len(names) > 1 else names[0]
-        low, high = t_interval(accuracies)
-        if len(names) > 1:  # of two seeds it can leave the range of an accuracy
-            low, high = max(low, 0.0), min(high, 1.0)
-        figures = (*mean_and_sd(accuracies), (low, high))
+        figures = (*mean_and_sd(accuracies), accuracy_interval(accuracies))
         recipes.append(RecipeFigures(label, tuple(names), *figures, variance_parts(correct_SN)))
     return sorted(recipes, key=lambda one: -one.mean)
 

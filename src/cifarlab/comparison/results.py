@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.differences import PairedDifference, SeedDifference, VarianceParts
+from cifarlab.differences import PairedDifference, SeedDifference, VarianceParts, letters_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One model: how many images it has right, its accuracy, and the Wilson 95 % interval of that."""
+    """One model.
+
+    Attributes:
+        name, recipe, seed: Of the candidate.
+        correct: How many images it has right.
+        accuracy: Their share.
+        interval: Wilson's 95 % interval of that.
+        chance: The accuracy to expect if its answers were dealt out to the images at random.
+    """
 
     name: str
     recipe: str
@@ -40,6 +48,7 @@ class ModelFigures:
     correct: int
     accuracy: float
     interval: tuple[float, float]
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,8 @@ class RecipeFigures:
         name: Recipe, or model where it has but one training.
         members: Names of the models, one a seed.
         mean, sd: Of accuracy; sd is NaN with one seed.
-        interval: Student's 95 % interval of the mean over seeds, on these images, within [0, 1]; NaN with one seed.
+        interval: Student's 95 % interval of the mean over seeds, on these images, within [0, 1]; NaN with one seed or
+            without any spread.
         variance: Where the variance comes from.
     """
 
@@ -210,8 +220,8 @@ class Comparison:
         return [one.name for one in self.recipes or self.models]
 
     def groups_of(self, name: str) -> str:
-        """Return the numbers of the groups of a ranked name, best first: '1' or '1 2'; empty where it is not ranked."""
-        return " ".join(str(number) for number, group in enumerate(self.ranking, 1) if name in group)
+        """Return the letters of the groups of a ranked name, best first: 'a' or 'ab'; empty where it is not ranked."""
+        return letters_of(name, self.ranking)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values fit for JSON; what is NaN (nothing was measured) becomes None."""

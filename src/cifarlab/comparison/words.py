@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from cifarlab.comparison.results import Comparison, ModelPair, RecipeFigures, RecipePair
+from cifarlab.phrases import NO_SPREAD, beyond_images_clause, interval, p_text, p_value, per_cent, points
 
 _MOST_NAMES = 8  # of a sentence
 _MOST_PAIRS = 6  # told one by one; more are told as a ranking, with the table beside it
-FEWEST_SEEDS = 5  # with fewer, a variance between seeds is anybody's guess
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -44,12 +44,14 @@ def _of_models(comparison: Comparison) -> list[str]:
 def cautions(comparison: Comparison) -> list[str]:
     """Return what the figures of a comparison do not show."""
     sentences = []
-    guessing = 1 / comparison.num_classes
-    limit = guessing + 3 * math.sqrt(guessing * (1 - guessing) / comparison.num_images)
     for model in comparison.models:
-        if model.accuracy > limit:
+        spread = math.sqrt(model.chance * (1 - model.chance) / comparison.num_images)
+        if model.accuracy > model.chance + 3 * spread:
             continue
-        text = f"{model.name} is right on {percent(model.accuracy)}, about as often as guessing would be"
+        text = (
+            f"{model.name} is right on {per_cent(model.accuracy)}, about as often as its answers would be if they were "
+            f"dealt out at random ({per_cent(model.chance)})"
+        )
         foreign = model.seed is None  # not a run of ours
         remedy = "its answers are in the order of the images and its class ids in that of the classes"
         sentences.append(f"{text}: make sure that {remedy}." if foreign else f"{text}.")
@@ -76,7 +78,7 @@ def _model_pair(pair: ModelPair, comparisons: int) -> str:
     if discordant == 0:
         return f"{pair.a} and {pair.b} are right and wrong on the same images; these images show no difference."
     test = f"McNemar {p_text(pair.p_adjusted)}{_corrected(comparisons)}"
-    size = points(paired.difference, paired.interval)
+    size = points(paired.difference, paired.interval, signed=True)
     if pair.apart:
         count = f"{more:,} {_images(more)} more than {pair.b}, of {paired.num_images:,}"
         return f"{pair.a} is right on {count}: {size}, {test}."
@@ -99,10 +101,10 @@ def _model_pair(pair: ModelPair, comparisons: int) -> str:
 def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparisons: int) -> str:
     seeds = pair.seeds
     num_a, num_b = len(recipes[pair.a].members), len(recipes[pair.b].members)
-    size = points(seeds.difference, seeds.interval)
+    size = points(seeds.difference, seeds.interval, signed=True)
     permutation = f"{'exact' if seeds.permutation_exact else 'random'} permutation test {p_text(seeds.p_permutation)}"
     if seeds.smallest_p > 0.05:
-        permutation += f", which so few seeds cannot bring below {seeds.smallest_p:.2g}"
+        permutation += f", which so few seeds cannot bring below {p_value(seeds.smallest_p)}"
     tests = f"Welch {p_text(pair.p_adjusted)}{_corrected(comparisons)}, {permutation}"
     if pair.apart:
         low, high = seeds.probability_interval
@@ -137,7 +139,7 @@ def _single_against_seeds(name: str, recipe: RecipeFigures, comparison: Comparis
         for count, text in ((better, "better"), (worse, "worse"), (undecided, "not to be told apart"))
         if count
     ]
-    accuracies = f"it is right on {percent(accuracy)}, they on {percent(recipe.mean)} in the mean"
+    accuracies = f"it is right on {per_cent(accuracy)}, they on {per_cent(recipe.mean)} in the mean"
     test = f"McNemar, after correction for {len(comparison.model_pairs)}"
     return (
         f"Against the {total} seeds of {recipe.name}, {name} is {', '.join(parts)} of {total} comparisons ({test}); "
@@ -147,15 +149,13 @@ def _single_against_seeds(name: str, recipe: RecipeFigures, comparison: Comparis
 
 
 def _spread(recipe: RecipeFigures) -> str:
-    low, high = (100 * end for end in recipe.interval)
-    text = (
-        f"{recipe.name} over {len(recipe.members)} seeds: mean {percent(recipe.mean)} [{low:.2f}, {high:.2f}], "
-        f"standard deviation {100 * recipe.sd:.2f} points between seeds on these images"
-    )
-    if len(recipe.members) < FEWEST_SEEDS:
+    text = f"{recipe.name} over {len(recipe.members)} seeds: mean {per_cent(recipe.mean)}"
+    if not recipe.sd > 0:
+        return f"{text}, {NO_SPREAD} between these seeds."
+    text += f" {interval(recipe.interval)}, standard deviation {points(recipe.sd)} between seeds on these images"
+    if recipe.variance.few_seeds:
         return f"{text}."
-    beyond = 100 * recipe.variance.distribution_seed_sd
-    return f"{text}; on endlessly many images it would be about {beyond:.2f} points."
+    return f"{text}; {beyond_images_clause(recipe.variance.distribution_seed_sd)}."
 
 
 def _ranking(groups: list[list[str]]) -> str:
@@ -171,34 +171,6 @@ def _ranking(groups: list[list[str]]) -> str:
     shown = ", ".join(level[:_MOST_NAMES]) + (f" and {len(level) - _MOST_NAMES} more" if level[_MOST_NAMES:] else "")
     rest = f"; the other {others} are told apart from it" if others else ""
     return f"{best} has the most right, but is not told apart from {shown}{rest}. The table shows all groups."
-
-
-def percent(share: float) -> str:
-    """Return a share in per cent with two decimals."""
-    return f"{100 * share:.2f} %"
-
-
-def points(difference: float, interval: tuple[float, float]) -> str:
-    """Return a difference with its interval in points: '+2.1 points [1.7, 2.6]'."""
-    low, high = (100 * end for end in interval)
-    digits = 2 if high - low < 0.5 else 1
-    if math.isnan(low):
-        return f"{100 * difference:+.2f} points"
-    return f"{100 * difference:+.{digits}f} points [{_zero(low, digits)}, {_zero(high, digits)}]"
-
-
-def _zero(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as it is written: 'p < 0.001', 'p = 0.043', 'p = 0.6'."""
-    if math.isnan(p):
-        return "p not defined"
-    if p < 0.001:
-        return "p < 0.001"
-    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def _plain_points(difference: float) -> str:

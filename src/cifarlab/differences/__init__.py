@@ -14,7 +14,7 @@ from cifarlab.differences.paired import (
     smallest_significant_difference,
 )
 from cifarlab.differences.planning import detectable_difference, seeds_needed
-from cifarlab.differences.seeds import SeedDifference, compare_seeds, groups, holm, letter_groups
+from cifarlab.differences.seeds import SeedDifference, compare_seeds, groups, holm, letter_groups, letters_of
 from cifarlab.differences.variance import VarianceParts, variance_parts
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "groups",
     "holm",
     "letter_groups",
+    "letters_of",
     "seeds_needed",
     "smallest_significant_difference",
     "variance_parts",

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarlab.stats import without_spread
+
 _CONFIDENCE = 0.95
 _MOST_ARRANGEMENTS = 20_000
 _SEED = 20_261_121  # equal input gives equal figures
@@ -23,7 +25,7 @@ class SeedDifference:
 
     Attributes:
         difference: Mean of a minus mean of b.
-        interval: Welch's 95 % interval of it; NaN where a recipe has one seed.
+        interval: Welch's 95 % interval of it; NaN where p_welch is.
         p_welch: Welch's t-test, two-sided; NaN where a recipe has one seed, or neither recipe varies at all.
         p_permutation: Permutation test of the difference in means, two-sided (twice the smaller tail, at most 1).
         permutation_exact: True if all arrangements were counted; False if 20,000 were drawn at random.
@@ -84,16 +86,18 @@ def compare_seeds(values_a: Sequence[float], values_b: Sequence[float]) -> SeedD
 
 
 def _welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[tuple[float, float], float]:
-    if min(len(a), len(b)) == 1:
+    if _no_spread_known(a, b):
         return (math.nan, math.nan), math.nan
-    if np.ptp(a) == 0 and np.ptp(b) == 0:
-        difference = float(a.mean() - b.mean())
-        return (difference, difference), math.nan  # as the t-interval of equal values is that value
     from statsmodels.stats.weightstats import CompareMeans
 
     means = CompareMeans.from_data(a, b)
     low, high = means.tconfint_diff(alpha=1 - _CONFIDENCE, usevar="unequal")
     return (float(low), float(high)), float(means.ttest_ind(usevar="unequal")[1])
+
+
+def _no_spread_known(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    """Return whether nothing is known of the spread: one seed has none, and equal figures show none."""
+    return min(len(a), len(b)) == 1 or (without_spread(a.tolist()) and without_spread(b.tolist()))
 
 
 def _permutation(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, bool, float]:
@@ -117,7 +121,7 @@ def _permutation(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float,
 
 def _hedges_g(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     freedom = len(a) + len(b) - 2
-    if min(len(a), len(b)) == 1 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+    if _no_spread_known(a, b):
         return math.nan
     pooled_sd = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / freedom)
     correction = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
@@ -214,3 +218,9 @@ def letter_groups(ranked: Sequence[str], apart: Iterable[tuple[str, str]]) -> li
         columns = [part for part in parts if not any(part < other for other in parts)]
     ordered = [sorted(column, key=place.__getitem__) for column in columns]
     return sorted(ordered, key=lambda column: [place[name] for name in column])
+
+
+def letters_of(name: str, groups: Sequence[Sequence[str]]) -> str:
+    """Return the letters of the groups that a name is in, a for the best: "a", "ab"; empty where it is in none."""
+    letters = [chr(ord("a") + i) if i < 26 else f"({i + 1})" for i in range(len(groups))]
+    return "".join(letter for letter, group in zip(letters, groups, strict=True) if name in group)

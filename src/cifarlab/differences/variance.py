@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from cifarlab.differences.paired import binary
 
+_FEWEST_SEEDS = 5
+
 
 @dataclass(frozen=True)
 class VarianceParts:
@@ -36,6 +38,11 @@ class VarianceParts:
     sampling_sd: float
     seed_sd: float
     distribution_seed_sd: float
+
+    @property
+    def few_seeds(self) -> bool:
+        """Whether distribution_seed_sd is anybody's guess, which is not to be shown."""
+        return self.num_seeds < _FEWEST_SEEDS
 
 
 def variance_parts(correct_SN: ArrayLike) -> VarianceParts:

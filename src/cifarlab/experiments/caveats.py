@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from cifarlab.experiments.findings import ALPHA, ArmSummary, Findings
-from cifarlab.experiments.phrases import Sentence, count, listed, p_text, per_cent, times
+from cifarlab.experiments.findings import ALPHA, ArmSummary, Findings, Pair
+from cifarlab.phrases import NO_SPREAD, count, listed, p_text, p_value, per_cent, times
 
 _EQUAL_COST = 1.02  # compute that differs by less is called equal: batches are rounded
 _UNSTEADY = 4.0  # a spread so many times that of the middle arm is worth a word
@@ -15,13 +17,26 @@ _MOST_SEEDS = 1000
 _STATES = {"waiting": "not begun"}
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """What is to be said on one matter.
+
+    Attributes:
+        kind: The answer to the study's question; a further finding; what remains open; a warning about the figures.
+        text: Plain text.
+    """
+
+    kind: Literal["answer", "finding", "open", "warning"]
+    text: str
+
+
 def caveats(findings: Findings) -> Iterator[Sentence]:
     """Say what limits the findings: first what supports them after all, then warnings, the gravest first."""
-    confirmed, exact = _exact(findings)
+    confirmed, doubted = _permutation(findings)
     equal_cost, cost = _cost(findings)
     yield from (Sentence("finding", text) for text in (confirmed, equal_cost) if text)
     warnings = [*_completeness(findings), *findings.evidence.remarks]
-    warnings += [*_spreads(findings), *_guessing(findings), cost, *_machines(findings), exact]
+    warnings += [*_spreads(findings), *_guessing(findings), cost, *_machines(findings), doubted]
     yield from (Sentence("warning", text) for text in warnings if text)
 
 
@@ -60,8 +75,8 @@ def _spreads(findings: Findings) -> Iterator[str]:
     still = [arm.label for arm in tested if arm.sd == 0 and arm.label not in lost]
     if still:
         yield (
-            f"All seeds of {listed(still)} reached exactly the same accuracy: check that the seed reaches the run, "
-            "for tests take the trials for independent."
+            f"All seeds of {listed(still)} reached the same accuracy ({NO_SPREAD}, which is not none): check that the "
+            "seed reaches the run, for tests take the trials for independent."
         )
     if len(tested) < 3:
         return
@@ -77,7 +92,7 @@ def _spreads(findings: Findings) -> Iterator[str]:
 def _guessing(findings: Findings) -> Iterator[str]:
     if lost := _lost(findings):
         yield (
-            f"No seed of {listed(lost)} did better than answering one class always "
+            f"No seed of {listed(lost)} did clearly better than answering one class always "
             f"({per_cent(findings.evidence.guessing)})."
         )
 
@@ -120,31 +135,40 @@ def _machines(findings: Findings) -> Iterator[str]:
         yield f"The trials ran on {count(len(machines), 'kind')} of machine: their clocks cannot be compared."
 
 
-def _exact(findings: Findings) -> tuple[str, str]:
-    """Return a sentence if the exact test agrees with all claims, and one if it does not or has too few seeds to."""
-    families, share = [findings.pairs], 1
-    if findings.effects is not None:
-        families.append(tuple(pair for pairs in findings.effects.pairs.values() for pair in pairs))
-        share = 2
-    claims = [pair for family in families for pair in family if pair.supported]
+def _permutation(findings: Findings) -> tuple[str, str]:
+    """Return a sentence if the permutation test agrees with all claims, and one if it does not or cannot."""
+    families = _families(findings)
+    claims = [pair for pairs, _ in families for pair in pairs if pair.supported]
     if not claims:
         return "", ""
-    test = "The exact permutation test, which assumes nothing about how accuracies are distributed,"
-    doubtful = [pair for pair in claims if pair.p_exact_adjusted >= ALPHA]
+    exact = "exact " if all(pair.result.permutation_exact for pair in claims) else ""
+    test = f"The {exact}permutation test, which assumes no shape of the distribution of accuracies,"
+    doubtful = [pair for pair in claims if pair.p_permutation_adjusted >= ALPHA]
     if not doubtful:
         what = "this" if len(claims) == 1 else f"all {len(claims)} differences told apart"
         return f"{test} confirms {what}, corrected likewise.", ""
     which = "this" if len(claims) == 1 else "these claims"
     if len(doubtful) < len(claims):
         which = f"{len(doubtful)} of the {len(claims)} differences told apart"
-    tests = max(len(family) for family in families if any(pair in family for pair in doubtful))
+    # by how much the smallest of a family's p-values is multiplied
+    factor = len(families) * max(tests for pairs, tests in families if any(pair in pairs for pair in doubtful))
     smallest = max(pair.result.smallest_p for pair in doubtful)
-    if share * tests * smallest < ALPHA:
-        told = listed([f"{pair.first} over {pair.second} ({p_text(pair.p_exact_adjusted)})" for pair in doubtful], 3)
-        return "", f"{test} does not confirm {which} after correction: {told}."
-    seeds = next((n for n in range(2, _MOST_SEEDS) if share * tests * 2 / math.comb(2 * n, n) < ALPHA), _MOST_SEEDS)
-    correction = f", {min(1.0, share * tests * smallest):.2g} after correction" if share * tests > 1 else ""
+    if factor * smallest < ALPHA:
+        told = [f"{pair.first} over {pair.second} ({p_text(pair.p_permutation_adjusted)})" for pair in doubtful]
+        return "", f"{test} does not confirm {which} after correction: {listed(told, 3)}."
+    seeds = next((n for n in range(2, _MOST_SEEDS) if factor * 2 / math.comb(2 * n, n) < ALPHA), _MOST_SEEDS)
+    correction = f", {p_value(min(1.0, factor * smallest))} after correction" if factor > 1 else ""
     return "", (
-        f"{test} cannot confirm {which} with so few seeds: the smallest p it can give is {smallest:.2g}{correction}; "
-        f"with {count(seeds, 'seed')} an arm it could."
+        f"{test} cannot confirm {which} with so few seeds: the smallest p it can give is "
+        f"{p_value(smallest)}{correction}; with {count(seeds, 'seed')} an arm it could."
     )
+
+
+def _families(findings: Findings) -> list[tuple[tuple[Pair, ...], int]]:
+    """Return the pairs that are corrected together, with the number of tests they share the correction with."""
+    families = [(findings.pairs, len(findings.pairs))]
+    if findings.effects is not None:
+        pairs = tuple(pair for some in findings.effects.pairs.values() for pair in some)
+        interaction = 0 if math.isnan(findings.effects.p_interaction) else 1
+        families.append((pairs, len(pairs) + interaction))
+    return families

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from cifarlab.errors import RunError
-from cifarlab.experiments.phrases import listed
 from cifarlab.experiments.study import StudyRecord, StudyTrial
+from cifarlab.phrases import listed
 from cifarlab.run import Run
 
 Correct = NDArray[np.bool_]

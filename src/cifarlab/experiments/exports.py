@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cifarlab.experiments.caveats import Sentence
 from cifarlab.experiments.fields import value_of
 from cifarlab.experiments.findings import Findings, Pair
-from cifarlab.experiments.phrases import Sentence
 from cifarlab.experiments.study import StudyRecord, spec_to_dict
 
 FORMAT_VERSION = 1

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from cifarlab.stats import without_spread
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -91,8 +93,7 @@ def interaction_p(grid: Grid, values_by_label: Mapping[str, Sequence[float]]) ->
     if min(counts) == 0 or len(rows) - len(counts) < 2:
         return math.nan
     y = np.array([value for _, value in rows])
-    within = [np.ptp(values_by_label[label]) for label in grid.cells.values()]
-    if max(within) == 0:
+    if all(without_spread(values_by_label[label]) for label in grid.cells.values()):
         return math.nan
     cells = list(grid.cells)
     full = np.array([[float(cell == other) for other in cells] for cell, _ in rows])

@@ -23,10 +23,11 @@ from cifarlab.differences import SeedDifference, VarianceParts, compare_seeds, h
 from cifarlab.experiments.evidence import Correct, Evidence, finished
 from cifarlab.experiments.factors import Grid, averaged, find_grid, interaction_p
 from cifarlab.experiments.study import StudyRecord, StudyTrial
-from cifarlab.stats import mean_and_sd, t_interval
+from cifarlab.stats import accuracy_interval, mean_and_sd
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
+_ROUNDING = 1e-24  # of a variance; one image of a million that differs in one of a thousand seeds gives more
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ArmSummary:
         values: The accuracy on val that each is judged by.
         mean: Of the values.
         sd: Sample standard deviation between seeds.
-        interval: 95 % t-interval of the mean.
+        interval: 95 % t-interval of the mean, within [0, 1]; NaN also where no spread was seen.
         lowest: The worst seed's accuracy.
         highest: The best seed's accuracy.
         plain: Mean accuracy on val without test-time views.
@@ -89,10 +90,10 @@ class Pair:
         seeds: Seeds of the first and of the second.
         result: Tests and effect sizes.
         p_adjusted: Welch's p-value after correction; the permutation test's where neither arm varies.
-        p_exact_adjusted: The permutation test's after the same correction.
+        p_permutation_adjusted: The permutation test's after the same correction.
         supported: Whether p_adjusted is below 5 %.
         new_images: 95 % interval of the difference for other images of the same kind as well as other seeds; None where
-            predictions are missing.
+            predictions are missing or show no spread.
     """
 
     first: str
@@ -100,14 +101,9 @@ class Pair:
     seeds: tuple[int, int]
     result: SeedDifference
     p_adjusted: float
-    p_exact_adjusted: float
+    p_permutation_adjusted: float
     supported: bool
     new_images: tuple[float, float] | None = None
-
-    @property
-    def spreadless(self) -> bool:
-        """Whether all seeds of either arm agree, so that there is no spread to test against."""
-        return min(self.seeds) > 1 and math.isnan(self.result.p_welch)
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ class Level:
         n: Seeds that every arm of the grid finished.
         mean: Accuracy; NaN without such a seed.
         sd: Between seeds.
-        interval: 95 % t-interval of the mean.
+        interval: 95 % t-interval of the mean, within [0, 1]; NaN also where no spread was seen.
     """
 
     factor: str
@@ -240,7 +236,7 @@ def _summarize(record: StudyRecord, label: str, test: Mapping[str, Mapping[str, 
         values=values,
         mean=mean,
         sd=sd,
-        interval=t_interval(values) if values else (math.nan, math.nan),
+        interval=accuracy_interval(values) if values else (math.nan, math.nan),
         lowest=min(values, default=math.nan),
         highest=max(values, default=math.nan),
         plain=_mean_of(figures, "val/accuracy"),
@@ -276,10 +272,10 @@ def _compare(
     ordered = [(a, b) if means[a] >= means[b] else (b, a) for a, b in names]
     results = [compare_seeds(values[a], values[b]) for a, b in ordered]
     adjusted = _adjust([result.p_value() for result in results] + list(extra), families)
-    exact = _adjust([result.p_value("permutation") for result in results] + list(extra), families)
+    permuted = _adjust([result.p_value("permutation") for result in results] + list(extra), families)
     return [
-        Pair(a, b, (len(values[a]), len(values[b])), result, p, p_exact, p < ALPHA)
-        for (a, b), result, p, p_exact in zip(ordered, results, adjusted[: len(results)], exact, strict=False)
+        Pair(a, b, (len(values[a]), len(values[b])), result, p, p_permuted, p < ALPHA)
+        for (a, b), result, p, p_permuted in zip(ordered, results, adjusted[: len(results)], permuted, strict=False)
     ]
 
 
@@ -297,7 +293,7 @@ def _effects(grid: Grid, arms: Sequence[ArmSummary], families: int) -> Effects:
     levels = []
     for (factor, value), sample in samples.items():
         mean, sd = mean_and_sd(sample) if sample else (math.nan, math.nan)
-        interval = t_interval(sample) if sample else (math.nan, math.nan)
+        interval = accuracy_interval(sample) if sample else (math.nan, math.nan)
         levels.append(Level(factor, value, len(sample), mean, sd, interval))
     names = {f"{factor} {value}": sample for (factor, value), sample in samples.items()}
     couples = [
@@ -318,8 +314,12 @@ def _with_new_images(pair: Pair, correct_SN: Mapping[str, Correct]) -> Pair:
     if pair.first not in correct_SN or pair.second not in correct_SN:
         return pair
     low, high = new_images_interval(correct_SN[pair.first], correct_SN[pair.second])
+    if math.isnan(low):
+        return pair
     over_seeds = pair.result.interval
-    return replace(pair, new_images=(min(low, over_seeds[0]), max(high, over_seeds[1])))
+    if not math.isnan(over_seeds[0]):
+        low, high = min(low, over_seeds[0]), max(high, over_seeds[1])
+    return replace(pair, new_images=(low, high))
 
 
 def new_images_interval(first_SN: Correct, second_SN: Correct) -> tuple[float, float]:
@@ -332,6 +332,9 @@ def new_images_interval(first_SN: Correct, second_SN: Correct) -> tuple[float, f
     Args:
         first_SN: Whether each seed of the first arm is right on each image, S x N, two seeds or more.
         second_SN: Of the second; S may differ, the images are the same.
+
+    Returns:
+        Both ends; NaN where neither seeds nor images show any spread.
     """
     from scipy.stats import t
 
@@ -346,10 +349,12 @@ def new_images_interval(first_SN: Correct, second_SN: Correct) -> tuple[float, f
     difference_N = first_SN.mean(0) - second_SN.mean(0)
     images = float(difference_N.var(ddof=1)) / len(difference_N)
     variance = max(sum(seeds) + images - sum(rests), sum(seeds), images)
+    if variance < _ROUNDING:
+        return math.nan, math.nan
     # Satterthwaite's degrees of freedom of the parts that are added
     parts = [part**2 / (len(c) - 1) for part, c in zip(seeds, (first_SN, second_SN), strict=True)]
     parts.append(images**2 / (len(difference_N) - 1))
-    freedom = variance**2 / sum(parts) if sum(parts) > 0 else math.inf
+    freedom = variance**2 / sum(parts)
     half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
     middle = float(difference_N.mean())
     return middle - half, middle + half

@@ -20,11 +20,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cifarlab import phrases
 from cifarlab.config import Config
 from cifarlab.config_yaml import changed_fields
-from cifarlab.differences import seeds_needed
+from cifarlab.differences import letters_of, seeds_needed
 from cifarlab.errors import RunError
-from cifarlab.experiments import phrases
 from cifarlab.experiments.evidence import Evidence, load_evidence
 from cifarlab.experiments.exports import ENVIRONMENT_KEYS, made, study_csv, study_dict
 from cifarlab.experiments.factors import value_text
@@ -144,7 +144,7 @@ def _context(record: StudyRecord, findings: Findings, content: dict[str, Any]) -
         "spec": spec,
         "findings": findings,
         "sentences": content["sentences"],
-        "letters": _letters(findings),
+        "letters": {arm.label: letters_of(arm.label, findings.groups) for arm in findings.arms},
         "with_views": any(not math.isnan(arm.views) for arm in findings.judged),
         "with_test": any(not math.isnan(arm.test) for arm in findings.judged),
         "images_counted": any(pair.new_images for pair in findings.pairs),
@@ -161,18 +161,6 @@ def _context(record: StudyRecord, findings: Findings, content: dict[str, Any]) -
             (label, "; ".join(map(str, where[key]))) for key, label in ENVIRONMENT_KEYS.items() if where[key]
         ],
     }
-
-
-def _letters(findings: Findings) -> dict[str, str]:
-    """Return the letters of the groups that each arm is in: "a", "ab"."""
-    return {
-        arm.label: "".join(_letter(i) for i, group in enumerate(findings.groups) if arm.label in group)
-        for arm in findings.arms
-    }
-
-
-def _letter(index: int) -> str:
-    return chr(ord("a") + index) if index < 26 else f"({index + 1})"
 
 
 def _needed(arm: ArmSummary) -> list[int | None]:
@@ -200,8 +188,10 @@ def _environment() -> Environment:
         "number": phrases.number,
         "per_cent": phrases.per_cent,
         "interval": phrases.interval,
-        "seconds": phrases.seconds,
-        "p": _p_value,
+        "seen": phrases.seen_interval,
+        "duration": phrases.duration,
+        "beyond": lambda parts: phrases.beyond_images(parts.distribution_seed_sd, few=parts.few_seeds),
+        "p": phrases.p_value,
         "unbroken": _unbroken,
         "moment": _moment,
         "cell": _markdown_cell,
@@ -214,10 +204,6 @@ def _environment() -> Environment:
 def _unbroken(text: str) -> str:
     """Keep figures and their units on one line, with spaces that do not break."""
     return re.sub(r"(?<=\d|±) (?=%|points?\b|seeds?\b|PFLOP)|(?<=\bp) (?=[=<])|(?<=[=<±]) (?=\d)", "\u00a0", text)
-
-
-def _p_value(p: float) -> str:
-    return phrases.p_text(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _moment(value: str | None) -> str:

@@ -9,15 +9,17 @@ import math
 from collections.abc import Iterator, Sequence
 
 from cifarlab.differences import detectable_difference, seeds_needed
-from cifarlab.experiments.caveats import caveats
+from cifarlab.experiments.caveats import Sentence, caveats
 from cifarlab.experiments.findings import ALPHA, ArmSummary, Effects, Findings, Pair, pooled_sd
-from cifarlab.experiments.phrases import (
-    Sentence,
+from cifarlab.phrases import (
+    NO_SPREAD,
+    beyond_images_clause,
     count,
     interval,
     listed,
     number,
     p_text,
+    p_value,
     per_cent,
     points,
     resolution,
@@ -133,10 +135,10 @@ def _open(findings: Findings) -> Iterator[str]:
         return
     _, _, level = contenders(findings)
     if level:
-        ends = [pair.result.interval for pair in level]
-        up, down = max(high for _, high in ends), max(-low for low, _ in ends)
+        ends = [pair.result.interval for pair in level if not math.isnan(pair.result.interval[0])]
         best, others = level[0].first, "the other" if len(level) == 1 else "one of the others"
-        if down > 0:
+        if any(low < 0 for low, _ in ends):
+            up, down = max(high for _, high in ends), max(-low for low, _ in ends)
             yield (
                 f"Not told apart does not mean equal: {best} may be better than {others} by up to {points(up)}, or "
                 f"worse by up to {points(down)} (ends of the 95 % intervals)."
@@ -145,14 +147,17 @@ def _open(findings: Findings) -> Iterator[str]:
     if near:
         told = [f"{p.first} over {p.second} ({p_text(p.result.p_value())} alone, {_adjusted(p)})" for p in near]
         tests = "pair" if len(findings.pairs) == 1 else f"{len(findings.pairs)} pairs"
-        yield f"A hint that more seeds could settle, no finding after the correction for {tests}: {listed(told, 3)}."
+        yield (
+            f"A hint, no finding after the correction for {tests}: {listed(told, 3)}. Seeds added because of a hint "
+            "make a second look: judge fresh ones on their own, in a study with another train.seed."
+        )
     labels = {pair.second for pair in level} | {level[0].first} if level else {arm.label for arm in findings.arms}
     rivals = [arm for arm in findings.judged if arm.label in labels and arm.n > 1]
     yield from _seeds(pooled_sd([arm.values for arm in rivals]), min(arm.n for arm in rivals), rivals)
 
 
 def _adjusted(pair: Pair) -> str:
-    return p_text(pair.p_adjusted).removeprefix("p = ") + " corrected"
+    return f"{p_value(pair.p_adjusted)} corrected"
 
 
 def _seeds(sd: float, n: int, arms: Sequence[ArmSummary]) -> Iterator[str]:
@@ -178,6 +183,10 @@ def _one_arm(arm: ArmSummary) -> Iterator[Sentence]:
         )
         yield Sentence("answer", text)
         return
+    if not arm.sd > 0:
+        text = f"All {count(arm.n, 'seed')} of {arm.label} reached {per_cent(arm.mean)}: {NO_SPREAD}"
+        yield Sentence("answer", f"{text}, so nothing can be said about how far single runs differ.")
+        return
     from scipy.stats import chi2, t
 
     freedom = arm.n - 1
@@ -189,8 +198,6 @@ def _one_arm(arm: ArmSummary) -> Iterator[Sentence]:
         f"Expect {per_cent(arm.mean)} from {arm.label}, and of a single run anything from {number(100 * low)} to "
         f"{per_cent(high)} (95 % of single runs; {count(arm.n, 'seed')}, standard deviation {points(arm.sd)}).",
     )
-    if arm.sd == 0:
-        return
     ends = tuple(arm.sd * math.sqrt(freedom / float(chi2.ppf(q, freedom))) for q in (0.975, 0.025))
     yield Sentence(
         "finding",
@@ -255,17 +262,12 @@ def _parts(findings: Findings) -> Iterator[Sentence]:
     """Tell chance from the seed and chance from the choice of images apart, for the best arm that allows it."""
     for arm in findings.judged:
         parts = findings.variance.get(arm.label)
-        if parts is None or parts.num_seeds < 3:
+        if parts is None or parts.few_seeds:
             continue
-        beyond = (
-            f"on endlessly many images seeds would differ by about {points(parts.distribution_seed_sd)}"
-            if parts.distribution_seed_sd > 0
-            else "on endlessly many images seeds would differ by too little to be seen here"
-        )
         yield Sentence(
             "finding",
             f"Two kinds of chance, as standard deviations of one run of {arm.label}: the seed moves its accuracy on "
             f"these {parts.num_images:,} images by {points(parts.seed_sd)}, the choice of the images by "
-            f"{points(parts.sampling_sd)}; {beyond}.",
+            f"{points(parts.sampling_sd)}; {beyond_images_clause(parts.distribution_seed_sd)}.",
         )
         return

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cifarlab.plots.style import BLUE, INK, MUTED, RED, literal, new_figure, new_grid, set_title
+from cifarlab.plots.style import BLUE, INK, MUTED, RED, literal, new_figure, new_grid, set_title, shortened
 
-_MAX_NAME = 34
 _PICTURE_COLUMNS = 6
 
 
@@ -27,6 +26,7 @@ class Bar:
         interval: Its ends; NaN where there is none.
         dots: Single values beside the mark, such as seeds.
         strong: Whether it is drawn in colour: a difference that a test shows.
+        minus: In a difference, the name of what is subtracted; it stands on a line of its own.
     """
 
     name: str
@@ -34,6 +34,12 @@ class Bar:
     interval: tuple[float, float]
     dots: tuple[float, ...] = ()
     strong: bool = True
+    minus: str = ""
+
+    @property
+    def label(self) -> str:
+        """What stands at its left, on one line or two."""
+        return shortened(self.name) + (f"\n\N{MINUS SIGN} {shortened(self.minus)}" if self.minus else "")
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def difference_figure(bars: Sequence[Bar], title: str, axis: str) -> Figure:
 
 
 def _intervals(bars: Sequence[Bar], title: str, axis: str) -> tuple[Figure, Axes]:
-    figure, axes = new_figure(7.2, 1.3 + 0.34 * len(bars))
+    figure, axes = new_figure(7.2, 1.3 + (0.46 if any(bar.minus for bar in bars) else 0.34) * len(bars))
     for row, bar in enumerate(bars):
         color = BLUE if bar.strong else MUTED
         if not math.isnan(bar.interval[0]):
@@ -80,7 +86,7 @@ def _intervals(bars: Sequence[Bar], title: str, axis: str) -> tuple[Figure, Axes
         face = color if bar.strong else "white"
         axes.scatter([bar.value], [row], color=face, edgecolor=color, linewidth=1.5, s=42, zorder=4)
         axes.scatter(bar.dots, [row] * len(bar.dots), color=INK, s=9, alpha=0.55, linewidth=0, zorder=5)
-    axes.set_yticks(range(len(bars)), [_short(bar.name) for bar in bars])
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
@@ -104,13 +110,9 @@ def pictures_figure(images_MCHW: torch.Tensor, answers: Sequence[Answered], titl
         axes.set_axis_off()
     for axes, image, answer in zip(grid.flat, images_MCHW, answers, strict=False):
         axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        truth, wrong = _short(answer.truth, 14), _short(answer.wrong, 16)
+        truth, wrong = shortened(answer.truth, 14), shortened(answer.wrong, 16)
         axes.text(0, 1.16, f"true: {truth}", transform=axes.transAxes, fontsize=8, color=INK)
         axes.text(0, 1.04, wrong, transform=axes.transAxes, fontsize=8, color=RED, weight="bold")
     figure.set_layout_engine("constrained", h_pad=0.08)
     figure.suptitle(literal(title), x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     return figure
-
-
-def _short(name: str, length: int = _MAX_NAME) -> str:
-    return literal(name if len(name) <= length else name[: length - 1] + "…")

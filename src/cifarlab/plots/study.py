@@ -20,7 +20,6 @@ LABELLED_CURVES = 7
 
 # yellow is left out: a thin line of it cannot be seen on white
 _LINE_COLORS = (style.BLUE, style.RED, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.BLACK)
-_LONGEST_NAME = 34
 _MIN_SPAN = 1.0  # points on an axis of accuracies: a narrower one would make a hair's breadth look like a difference
 _DOT = 0.012  # a dot's width as a share of its axis
 _ENLARGED_EPOCHS = 3  # fewer in the second half of the training are not worth a panel of their own
@@ -139,7 +138,7 @@ def _draw_curves(axes: Axes, curves: Sequence[ArmCurve], start: float) -> None:
 def _curve_ends(curves: Sequence[ArmCurve]) -> list[tuple[float, float, str, str]]:
     """Return end point, name and colour of every curve; those that are drawn grey share one entry, the last."""
     ends = [
-        (curve.epochs[-1], 100 * curve.mean[-1], _short(curve.label), color)
+        (curve.epochs[-1], 100 * curve.mean[-1], style.shortened(curve.label), color)
         for curve, color in zip(curves, _LINE_COLORS, strict=False)
     ]
     if len(curves) > LABELLED_CURVES:
@@ -172,7 +171,7 @@ def plot_compute(arms: Sequence[ArmPoints], what: str) -> Figure:
     axes.set_xticks(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
-    _label_ends(axes, [(arm.pflop, 100 * arm.mean, _short(arm.label), style.INK) for arm in arms])
+    _label_ends(axes, [(arm.pflop, 100 * arm.mean, style.shortened(arm.label), style.INK) for arm in arms])
     return figure
 
 
@@ -210,7 +209,7 @@ def _draw_rows(axes: Axes, arms: Sequence[ArmPoints], shown: Sequence[ArmPoints]
         if not math.isnan(arm.interval[0]):
             axes.hlines(row - apart, 100 * arm.interval[0], 100 * arm.interval[1], color=style.BLUE, linewidth=2)
         axes.plot(100 * arm.mean, row - apart, "D", color=style.BLUE, markeredgecolor="white", markersize=6.5)
-    axes.set_yticks(range(len(arms)), [_short(arm.label) for arm in arms])
+    axes.set_yticks(range(len(arms)), [style.shortened(arm.label) for arm in arms])
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
@@ -282,7 +281,3 @@ def _widen(axes: Axes) -> None:
 
 def _percent(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
-
-
-def _short(name: str, length: int = _LONGEST_NAME) -> str:
-    return style.literal(name if len(name) <= length else name[: length - 1] + "…")

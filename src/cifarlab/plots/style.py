@@ -70,6 +70,17 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def shortened(name: str, length: int = 34) -> str:
+    """Return a name, taken literally, of at most so many characters: what is too much is left out of its middle.
+
+    Names of one study or comparison begin alike and differ at their ends.
+    """
+    if len(name) > length:
+        tail = (length - 1) // 2
+        name = f"{name[: length - 1 - tail]}…{name[len(name) - tail :]}"
+    return literal(name)
+
+
 def set_title(axes: Axes, text: str) -> None:
     """Give axes a title in the shared look: left, bold, taken literally."""
     axes.set_title(literal(text), loc="left", fontsize=10.5, fontweight="bold", color=INK)
