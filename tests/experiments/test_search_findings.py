@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from cifarlab.config import Config, DataConfig, ModelConfig
 from cifarlab.experiments.search import SearchSpec, open_search
 from cifarlab.experiments.search_findings import caveats, changes, verdict
-from cifarlab.experiments.search_page import axis_ticks, search_csv, search_figures
+from cifarlab.experiments.search_page import axis_ticks, search_csv, search_figures, write_search_page
 from cifarlab.experiments.search_record import (
     SearchRecord,
     SearchTrial,
@@ -49,12 +50,14 @@ RECORD = SearchRecord(
 )
 
 
-def confirmed(accuracies, record=RECORD, top=2):
-    """The record after a confirmation with these accuracies by label, one a seed."""
-    spec = confirmation_spec(record, top, len(next(iter(accuracies.values()))))
+def confirmed(accuracies, record=RECORD, top=2, seeds=None):
+    """The record after a confirmation with these accuracies by label, one a seed; what lacks is not finished."""
+    spec = confirmation_spec(record, top, seeds or max(map(len, accuracies.values())))
     first = spec.base.train.seed
     trials = tuple(
-        StudyTrial(arm.label, seed, None, "complete", {"val/accuracy": accuracies[arm.label][seed - first]})
+        StudyTrial(arm.label, seed, Path("gone"), "complete", {"val/accuracy": row[seed - first]})
+        if seed - first < len(row := accuracies[arm.label])
+        else StudyTrial(arm.label, seed, Path("gone"), "failed" if arm.label == "t2" else "waiting")
         for arm, seed in planned_trials(spec)
     )
     return dataclasses.replace(record, confirmed=read_confirmation(StudyRecord(spec, trials)), confirmation=spec.name)
@@ -122,10 +125,66 @@ def test_one_seed_proves_nothing_and_says_so():
     assert record.chosen[0] == "t2"
 
 
+@pytest.mark.parametrize(
+    "accuracies",
+    [
+        {"recipe": [0.70, 0.71], "t2": [0.75, 0.76], "t1": [0.70, 0.71, 0.70]},  # the recipe is not complete
+        {"recipe": [0.70, 0.71, 0.72], "t2": [0.75], "t1": [0.70, 0.71]},  # nothing else is
+        {"recipe": [0.70], "t2": [0.75], "t1": []},
+        {"recipe": [], "t2": [], "t1": []},
+    ],
+    ids=["recipe missing", "only the recipe", "just begun", "none"],
+)
+def test_nothing_is_chosen_by_a_confirmation_that_is_not_complete(accuracies):
+    record = confirmed(accuracies, seeds=3)
+    assert not record.chosen_is_confirmed
+    assert record.chosen == (RECORD.best.label, RECORD.best.values)
+    text = verdict(record, 0)
+    assert text.startswith("Trial t2 is the best of 3 complete trials")
+    assert "it is not shown that t2 is better" in text
+    assert text.endswith("The confirmation on fresh seeds is not complete, and nothing rests on it yet.")
+    assert "fresh seeds is not complete" in " ".join(caveats(record, 0))
+    assert not any(one.against_recipe for one in record.confirmed)
+    assert not any("In the search t2 had" in sentence for sentence in caveats(record, 0))
+
+
+def test_a_configuration_that_lost_a_seed_is_left_out_of_the_choice():
+    record = confirmed({"recipe": [0.70, 0.71, 0.70], "t2": [0.79, 0.80], "t1": [0.75, 0.76, 0.75]})
+    assert record.chosen[0] == "t1"
+    text = verdict(record, 0)
+    assert "Trained again on 3 fresh seeds, t1 has the highest mean on val" in text
+    assert "correction" not in text  # one comparison was made
+    (told,) = [text for text in caveats(record, 0) if "not complete" in text]
+    assert "(2 of 3 seeds of t2 finished): these are left out of the choice" in told
+    by_label = {one.label: one for one in record.confirmed}
+    assert by_label["t2"].against_recipe is None
+    assert by_label["t1"].p_adjusted == by_label["t1"].against_recipe.p_value()
+
+
+def test_best_yaml_claims_no_confirmation_that_is_not_complete(tmp_path):
+    record = confirmed({"recipe": [0.70, 0.71], "t2": [0.75, 0.76], "t1": [0.70, 0.71]}, seeds=5)
+    page = write_search_page(record, tmp_path)
+    head = [line for line in page.best.read_text().splitlines() if line.startswith("#")]
+    assert head[0].endswith("by cifarlab tune hunt: t2.")
+    assert "is not complete, and nothing rests on it yet" in head[1]
+    assert "highest mean" not in " ".join(head)
+    html = page.html.read_text()
+    assert "2 of 5" in html
+    assert "mean over 2 fresh seeds" not in html
+
+
+def test_confirmed_seeds_that_never_differ_have_no_interval():
+    record = confirmed({"recipe": [0.70] * 5, "t2": [0.75] * 5, "t1": [0.6] * 5})
+    text = verdict(record, 0)
+    assert "75.00 %, no spread seen" in text
+    assert "+5.00 points, p = 0.0" in text  # 2 of 252 arrangements, twice
+    assert "[" not in text
+
+
 def test_of_equal_means_the_recipe_is_taken():
     record = confirmed({"recipe": [0.70, 0.72], "t2": [0.72, 0.70], "t1": [0.6, 0.6]})
     assert record.chosen == ("recipe", {})
-    assert "none of the 2 best configurations has a higher mean on val than the recipe itself" in verdict(record, 0)
+    assert "none of t2 and t1 has a higher mean on val than the recipe itself" in verdict(record, 0)
 
 
 def test_a_later_leader_that_was_not_confirmed_is_named():

@@ -10,6 +10,7 @@ from cifarlab.experiments.fields import value_of
 from cifarlab.experiments.search import VAL_FRACTION
 from cifarlab.experiments.search_record import RECIPE, Confirmed, SearchRecord, SearchTrial, position
 from cifarlab.experiments.space import Dimension, label
+from cifarlab.phrases import NO_SPREAD, count, listed, number, p_text, per_cent, points
 from cifarlab.stats import wilson_interval
 
 _ALPHA = 0.05
@@ -26,19 +27,24 @@ def verdict(record: SearchRecord, num_val: int) -> str:
     """
     if record.best is None:
         return "No trial is complete, so there is nothing to choose from."
-    return _confirmed_verdict(record) if record.chosen_is_confirmed else _search_verdict(record, record.best, num_val)
+    if record.chosen_is_confirmed:
+        return _confirmed_verdict(record)
+    text = _search_verdict(record, record.best, num_val)
+    if record.confirmed:
+        text += " The confirmation on fresh seeds is not complete, and nothing rests on it yet."
+    return text
 
 
 def _search_verdict(record: SearchRecord, best: SearchTrial, num_val: int) -> str:
     spec, complete = record.spec, record.count("complete")
     recipe = record.recipe_trial
-    figure = f"{percent(best.accuracy)} on val"
+    figure = f"{per_cent(best.accuracy)} on val"
     if num_val and spec.seeds_per_trial == 1:
         low, high = wilson_interval(round(best.accuracy * num_val), num_val)
-        figure += f" ({percent(low, 1)} to {percent(high, 1)} from the number of its {num_val:,} images alone)"
+        figure += f" ({per_cent(low, 1)} to {per_cent(high, 1)} from the number of its {num_val:,} images alone)"
     if best.is_recipe:
         return f"No other of {complete} complete trials is better than the recipe itself, which reached {figure}."
-    beside = f"; the recipe itself reached {percent(recipe.accuracy)}" if recipe else ""
+    beside = f"; the recipe itself reached {per_cent(recipe.accuracy)}" if recipe else ""
     if complete == 1:
         return f"Trial {best.label}, the only one that is complete, reached {figure}{beside}."
     return (
@@ -49,45 +55,34 @@ def _search_verdict(record: SearchRecord, best: SearchTrial, num_val: int) -> st
 
 
 def _confirmed_verdict(record: SearchRecord) -> str:
-    by_label = {one.label: one for one in record.confirmed}
-    chosen = by_label[record.chosen[0]] if record.chosen else record.confirmed[0]
-    recipe = by_label[RECIPE]
-    seeds, others = len(chosen.accuracies), len(record.confirmed) - 1
-    fresh = f"{seeds} fresh seed{'s' * (seeds > 1)}"
+    recipe, *rivals = record.comparable
+    chosen = max(record.comparable, key=lambda one: one.mean)
+    others, fresh = len(rivals), count(chosen.planned, "fresh seed")
     if chosen.label == RECIPE:
-        what = "the best configuration has no" if others == 1 else f"none of the {others} best configurations has a"
+        what = f"{rivals[0].label} has no" if others == 1 else f"none of {listed([one.label for one in rivals])} has a"
         return (
             f"Trained again on {fresh}, {what} higher mean on val than the recipe itself ({_mean_sd(recipe)}): the "
             "search found nothing that is better, and best.yaml is the recipe."
         )
     text = f"Trained again on {fresh}, {chosen.label} has the highest mean on val, {_mean_sd(chosen)}"
     difference = chosen.against_recipe
-    if difference is None:
-        return text + "; the recipe itself has no finished run to compare with."
+    assert difference is not None  # the recipe is complete, and so is what was chosen
     text += f"; the recipe has {_mean_sd(recipe)}. "
-    untested = math.isnan(difference.p_welch) and difference.smallest_p >= _ALPHA
-    if untested or math.isnan(chosen.p_adjusted):
-        return text + f"The difference of {_points(difference.difference)} rests on too few seeds to be tested."
-    interval = (
-        ""
-        if math.isnan(difference.interval[0])
-        else (f" [{100 * difference.interval[0]:+.2f}, {100 * difference.interval[1]:+.2f}]")
-    )
-    told = f"{_points(difference.difference)}{interval}, p = {chosen.p_adjusted:.2g}"
+    told = points(difference.difference, difference.interval, signed=True)
+    if math.isnan(difference.p_welch) and difference.smallest_p >= _ALPHA:
+        return text + f"The difference of {told} rests on too few seeds to be tested."
+    told += f", {p_text(chosen.p_adjusted)}"
     if others > 1:
         told += f" after correction for {others} comparisons"
     if chosen.p_adjusted < _ALPHA:
         return text + f"It is better than the recipe on these images: {told}."
-    return text + f"It cannot be told apart from the recipe: {told}. More seeds may."
+    return text + f"It cannot be told apart from the recipe: {told}."
 
 
 def _mean_sd(one: Confirmed) -> str:
-    spread = "" if math.isnan(one.sd) else f" ± {100 * one.sd:.2f}"
-    return f"{100 * one.mean:.2f}{spread} %"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"
+    if len(one.accuracies) > 1 and not one.sd > 0:
+        return f"{per_cent(one.mean)}, {NO_SPREAD}"
+    return per_cent(one.mean) if math.isnan(one.sd) else f"{number(100 * one.mean)} ± {number(100 * one.sd)} %"
 
 
 def caveats(record: SearchRecord, test_reads: int) -> list[str]:
@@ -107,10 +102,15 @@ def _about_figures(record: SearchRecord) -> Iterator[str]:
         trial, confirmed = shrunk
         change = confirmed.mean - trial.accuracy
         yield (
-            f"In the search {trial.label} had {percent(trial.accuracy)}, over fresh seeds its mean is "
-            f"{percent(confirmed.mean)}: {abs(100 * change):.2f} points {'lower' if change < 0 else 'higher'}."
+            f"In the search {trial.label} had {per_cent(trial.accuracy)}, over fresh seeds its mean is "
+            f"{per_cent(confirmed.mean)}: {points(abs(change))} {'lower' if change < 0 else 'higher'}."
         )
         yield "Fresh seeds were judged on the same validation images, so luck with these images remains in the figure."
+    missing = [one for one in record.confirmed if not one.complete]
+    if missing:
+        told = [f"{len(one.accuracies)} of {count(one.planned, 'seed')} of {one.label}" for one in missing]
+        rest = "these are left out of the choice" if record.chosen_is_confirmed else "nothing is chosen by it yet"
+        yield f"The confirmation on fresh seeds is not complete ({listed(told)} finished): {rest}."
     best = record.best
     if record.chosen_is_confirmed and best and not best.is_recipe and best.label not in _labels(record):
         yield f"Trial {best.label}, which leads the search by now, was not trained again; --confirm does it."
@@ -133,7 +133,7 @@ def _labels(record: SearchRecord) -> list[str]:
 
 def _shrinkage(record: SearchRecord) -> tuple[SearchTrial, Confirmed] | None:
     """Return the trial that led the search and its confirmation; None if it has none."""
-    confirmed = {one.label: one for one in record.confirmed if one.accuracies}
+    confirmed = {one.label: one for one in record.comparable}
     leaders = [trial for trial in record.ranked if trial.label in confirmed]
     return (leaders[0], confirmed[leaders[0].label]) if leaders else None
 
@@ -162,7 +162,7 @@ def _end_of_range(dimension: Dimension, value: Any) -> str:
 def _about_images(record: SearchRecord, test_reads: int) -> Iterator[str]:
     if record.spec.recipe.data.val_fraction == 0:
         yield (
-            f"The recipe trains on all images; the search held out {percent(VAL_FRACTION, 0)} of them to go by, and "
+            f"The recipe trains on all images; the search held out {per_cent(VAL_FRACTION, 0)} of them to go by, and "
             "best.yaml trains on all of them again."
         )
     if test_reads:
@@ -191,11 +191,6 @@ def changes(record: SearchRecord) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """Return a fraction as per cent."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def short(value: Any) -> Any:

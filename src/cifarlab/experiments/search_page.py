@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cifarlab import phrases
 from cifarlab.config_yaml import config_to_yaml
 from cifarlab.errors import RunError
 from cifarlab.experiments.search import search_to_dict
@@ -132,6 +133,7 @@ def search_dict(record: SearchRecord, num_val: int, test_reads: int) -> dict[str
                 "label": one.label,
                 "values": one.values,
                 "accuracies": list(one.accuracies),
+                "planned": one.planned,
                 "mean": _finite(one.mean),
                 "sd": _finite(one.sd),
                 "p_adjusted": _finite(one.p_adjusted),
@@ -238,6 +240,14 @@ def _render(record: SearchRecord, out: Path, content: dict[str, Any], pictures: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "per_cent": phrases.per_cent,
+        "points": phrases.points,
+        "number": phrases.number,
+        "seen": phrases.seen_interval,
+        "p": phrases.p_value,
+        "duration": phrases.duration,
+    }
     css = (files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")
     ranked = record.ranked + [trial for trial in record.trials if trial.state != "complete"]
     rows = [

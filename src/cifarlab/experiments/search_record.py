@@ -84,17 +84,25 @@ class Confirmed:
         label: 'recipe', or the label of its trial.
         values: Plain value of every searched field; empty for the recipe.
         accuracies: Accuracy on val for each finished fresh seed.
+        planned: How many fresh seeds it was to have.
         runs: The folders of these runs.
-        against_recipe: Its difference from the recipe over these seeds; None for the recipe, or where one has no seed.
-        p_adjusted: Its p-value after Holm's correction for all configurations; NaN likewise.
+        against_recipe: Its difference from the recipe over these seeds; None for the recipe, or where one of the two
+            is not complete.
+        p_adjusted: Its p-value after Holm's correction for all complete configurations; NaN likewise.
     """
 
     label: str
     values: dict[str, Any]
     accuracies: tuple[float, ...]
+    planned: int
     runs: tuple[Path, ...] = ()
     against_recipe: SeedDifference | None = None
     p_adjusted: float = math.nan
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its seeds are finished, so that its mean can be compared."""
+        return len(self.accuracies) == self.planned
 
     @property
     def mean(self) -> float:
@@ -144,17 +152,21 @@ class SearchRecord:
 
     @property
     def chosen(self) -> tuple[str, dict[str, Any]] | None:
-        """Label and values of what to take: the best mean over fresh seeds if there are any, else the best trial."""
+        """Label and values of what to take: the best mean over fresh seeds if they are all in, else the best trial."""
         if self.chosen_is_confirmed:
-            full = max(len(one.accuracies) for one in self.confirmed)
-            winner = max((one for one in self.confirmed if len(one.accuracies) == full), key=lambda one: one.mean)
+            winner = max(self.comparable, key=lambda one: one.mean)
             return winner.label, winner.values  # of equals the first: the recipe
         return (self.best.label, self.best.values) if self.best else None
 
     @property
+    def comparable(self) -> list[Confirmed]:
+        """The confirmed configurations whose seeds are all finished; the recipe comes first."""
+        return [one for one in self.confirmed if one.complete]
+
+    @property
     def chosen_is_confirmed(self) -> bool:
-        """Whether the choice rests on fresh seeds."""
-        return any(one.accuracies for one in self.confirmed)
+        """Whether the choice rests on fresh seeds: all of the recipe's and of another configuration's are finished."""
+        return len(self.comparable) > 1 and self.comparable[0].label == RECIPE
 
     def count(self, state: SearchState) -> int:
         """Return how many trials are in a state."""
@@ -249,16 +261,19 @@ def latest_confirmation(name: str, storage: optuna.storages.BaseStorage) -> Stud
 
 
 def read_confirmation(study: StudyRecord) -> tuple[Confirmed, ...]:
-    """Return what a confirmation showed; each configuration is compared with the recipe, corrected for their number."""
+    """Return what a confirmation showed, so far as it is finished.
+
+    Each configuration whose seeds are all in is compared with the recipe, corrected for their number.
+    """
     accuracies = {
         arm.label: tuple(headline(trial.figures) for trial in study.trials if trial.arm == arm.label and trial.finished)
         for arm in study.spec.arms
     }
-    recipe = accuracies[RECIPE]
+    complete = {label: values for label, values in accuracies.items() if len(values) == study.spec.seeds}
     differences = {
-        label: compare_seeds(values, recipe)
-        for label, values in accuracies.items()
-        if label != RECIPE and values and recipe
+        label: compare_seeds(values, complete[RECIPE])
+        for label, values in complete.items()
+        if label != RECIPE and RECIPE in complete
     }
     tested = {label: one.p_value() for label, one in differences.items() if not math.isnan(one.p_value())}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
@@ -267,6 +282,7 @@ def read_confirmation(study: StudyRecord) -> tuple[Confirmed, ...]:
             label=arm.label,
             values=arm.overrides,
             accuracies=accuracies[arm.label],
+            planned=study.spec.seeds,
             runs=tuple(trial.run for trial in study.trials if trial.arm == arm.label and trial.finished),
             against_recipe=differences.get(arm.label),
             p_adjusted=adjusted.get(arm.label, math.nan),
