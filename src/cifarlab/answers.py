@@ -8,8 +8,7 @@ Shape suffix: N images.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +16,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarlab.candidate_names import distinct, each_seed_once, recipe_labels
 from cifarlab.comparison import Candidate
 from cifarlab.config import Config, DataConfig
-from cifarlab.config_yaml import changed_fields
 from cifarlab.data import ImageSet, load_splits
 from cifarlab.errors import DataError, UsageError
-from cifarlab.predictions_file import SUFFIXES, Table, read_table, resolve, vocabulary
+from cifarlab.phrases import listed
+from cifarlab.predictions_file import SUFFIXES, Classes, Table, read_table, resolve, vocabulary
 from cifarlab.run import Predictions, Run
 
 Split = Literal["test", "val"]
 Views = Literal["auto", "yes", "no"]
-_LONGEST_LABEL = 70
-_NAMED = 3  # files named in a note; the rest is counted
+_NAMED = 3  # names in a note; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,24 @@ class _Key:
 
     split: str
     labels_N: NDArray[np.int64]
-    class_names: tuple[str, ...]
+    classes: Classes
     data: DataConfig | None
     origin: str
+    files: tuple[str, ...] = ()
+
+    def image_names(self, files: Iterable[Table]) -> tuple[str, ...]:
+        """Return the file of each image, N, if a table tells its images by file alone; empty where there are none.
+
+        Raises:
+            DataError: If the images cannot be had, or have changed since they were judged.
+        """
+        wanted = any(table.files is not None and table.index is None for table in files)
+        if self.files or not wanted or self.data is None or not (self.data.folder or self.data.csv):
+            return self.files
+        images = split_images(self.data, self.split)
+        if images is None or not np.array_equal(images.labels_N.numpy(), self.labels_N):
+            raise DataError(f"the images of {self.origin} have changed since they were judged, so no file can be found")
+        return images.names
 
 
 def load_answers(
@@ -99,13 +113,13 @@ def load_answers(
         return _with_runs(paths, files, runs, split, views)
     key = _key_without_runs(files, "test" if split == "auto" else split, labels, dataset)
     assumed: dict[str, list[str]] = {}
-    candidates = [_foreign(path.name, table, key, assumed) for path, table in files.items()]
-    notes = [f"What is true is taken from {key.origin}.", *_told(assumed)]
+    candidates = [_foreign(path.name, table, key, key.files, assumed) for path, table in files.items()]
+    notes = [f"What is true is taken from {key.origin}.", *_told(assumed), *_unlabelled(key, candidates)]
     return Answers(
         key.split,
         key.labels_N,
-        key.class_names,
-        _distinct(candidates, paths),
+        key.classes.names,
+        distinct(candidates, paths),
         tuple(map(str, paths)),
         (None,) * len(paths),
         False,
@@ -148,24 +162,25 @@ def _with_runs(
     first_path, first = next(iter(runs.items()))
     labels_N = predictions[first_path].labels_N.numpy().astype(np.int64)
     names = _class_names(first, chosen, predictions[first_path].logits_NK.shape[1])
-    key = _Key(chosen, labels_N, names, configs[first_path].data, str(first.path))
+    key = _Key(chosen, labels_N, Classes(names), configs[first_path].data, str(first.path))
     for path, run in list(runs.items())[1:]:
         notes += _require_same_images(first, run, chosen, labels_N, predictions[path])
         if _class_names(run, chosen, predictions[path].logits_NK.shape[1]) != names:
             raise DataError(f"{run.path} and {first.path} have different classes; compare models of one task")
-    labels = _recipe_labels(runs, configs)
+    labels = recipe_labels(configs)
     candidates = []
     assumed: dict[str, list[str]] = {}
+    image_names = key.image_names(files.values())
     for path in paths:
         if path in files:
-            candidates.append(_foreign(path.name, files[path], key, assumed))
+            candidates.append(_foreign(path.name, files[path], key, image_names, assumed))
             continue
         said = predictions[path]
         logits_NK = said.logits_tta_NK if with_views and said.logits_tta_NK is not None else said.logits_NK
         candidates.append(
             Candidate(runs[path].name, labels[path], configs[path].train.seed, logits_NK.argmax(1).numpy())
         )
-    independent = _each_seed_once(_distinct(candidates, paths), notes)
+    independent = each_seed_once(distinct(candidates, paths), notes)
     return Answers(
         chosen,
         labels_N,
@@ -255,83 +270,34 @@ def _recorded(run: Run) -> dict[str, Any]:
     return recorded if isinstance(recorded, dict) else {}
 
 
-def _recipe_labels(runs: dict[Path, Run], configs: dict[Path, Config]) -> dict[Path, str]:
-    """Name the recipe of every run: runs whose configurations differ in the seed only share it."""
-    changed = {path: _changed(config) for path, config in configs.items()}
-    keys = {path: json.dumps(fields, sort_keys=True) for path, fields in changed.items()}
-    labels = {}
-    for path, config in configs.items():
-        rivals = [other for other in configs if configs[other].recipe == config.recipe and keys[other] != keys[path]]
-        differing = {
-            field
-            for other in rivals
-            for field in changed[path] | changed[other]
-            if changed[path].get(field) != changed[other].get(field)
-        }
-        values = ", ".join(f"{field} {changed[path].get(field, _default(field))}" for field in sorted(differing))
-        label = f"{config.recipe} ({values})" if values else config.recipe
-        if len(label) > _LONGEST_LABEL:
-            first = next(other for other in runs if keys[other] == keys[path])
-            label = f"{config.recipe} as in {runs[first].name}"
-        labels[path] = label
-    return labels
-
-
-def _changed(config: Config) -> dict[str, Any]:
-    return changed_fields(replace(config, train=replace(config.train, seed=0)), Config())
-
-
-def _default(field: str) -> Any:
-    value: Any = Config()
-    for name in field.split("."):
-        value = getattr(value, name)
-    return value
-
-
-def _each_seed_once(candidates: Sequence[Candidate], notes: list[str]) -> tuple[Candidate, ...]:
-    """Give a repeated seed a recipe of its own, since it is no independent training; two models may share one."""
-    seen: set[tuple[str, int | None]] = set()
-    result = []
-    for one in candidates:
-        key = (one.recipe, one.seed)
-        if key in seen and len(candidates) > 2:
-            notes.append(f"{one.name} repeats seed {one.seed} of {one.recipe} and does not count among its seeds.")
-            one = replace(one, recipe=one.name)  # noqa: PLW2901
-        seen.add(key)
-        result.append(one)
-    return tuple(result)
-
-
-def _distinct(candidates: Sequence[Candidate], paths: Sequence[Path]) -> tuple[Candidate, ...]:
-    """Call models of one name by their paths."""
-    names = [one.name for one in candidates]
-    return tuple(
-        replace(one, name=str(path)) if names.count(one.name) > 1 else one
-        for one, path in zip(candidates, paths, strict=True)
-    )
-
-
 def _told(assumed: dict[str, list[str]]) -> list[str]:
     """Return one line for each thing that was assumed, however many files it was assumed of."""
     lines = []
     for note, names in assumed.items():
-        shown = (
-            ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
-        )
-        lines.append(f"{shown}: {note}.")
+        lines.append(f"{listed(names, _NAMED + 1)}: {note}.")
     return lines
 
 
-def _foreign(name: str, table: Table, key: _Key, assumed: dict[str, list[str]]) -> Candidate:
-    found = resolve(table, key.class_names, len(key.labels_N), key.split or "labelled")
+def _unlabelled(key: _Key, candidates: Sequence[Candidate]) -> list[str]:
+    """Return a line if classes are predicted that no image is labelled as: what is true may not be all there is."""
+    said = np.unique(np.concatenate([one.predicted_N for one in candidates]))
+    names = [key.classes.names[k] for k in said.tolist() if k not in set(key.labels_N.tolist())]
+    what = "it is" if len(names) == 1 else "they are"
+    return [f"No image is labelled {listed(names, _NAMED + 1)}, though {what} predicted."] if names else []
+
+
+def _foreign(
+    name: str, table: Table, key: _Key, image_names: Sequence[str], assumed: dict[str, list[str]]
+) -> Candidate:
+    found = resolve(table, key.classes, len(key.labels_N), key.split or "labelled", image_names)
     for note in found.notes:
         assumed.setdefault(note, []).append(name)
     if found.labels_N is not None and (differ := np.flatnonzero(found.labels_N != key.labels_N)).size:
         at = int(differ[0])
         raise DataError(
             f"{table.path} gives other labels than {key.origin} for {differ.size:,} of {len(key.labels_N):,} images "
-            f"(first: image {at}, {key.class_names[found.labels_N[at]]} against {key.class_names[key.labels_N[at]]}); "
-            "its images or their order differ"
+            f"(first: image {at}, {key.classes.names[found.labels_N[at]]} against "
+            f"{key.classes.names[key.labels_N[at]]}); its images or their order differ"
         )
     return Candidate(name, str(table.path), None, found.predicted_N)
 
@@ -342,7 +308,7 @@ def _key_without_runs(files: dict[Path, Table], split: Split, labels: str, datas
         data = DataConfig(dataset="cifar10" if dataset == "cifar10" else "cifar100")
         images = split_images(data, split)
         assert images is not None  # a public data set has both splits
-        return _Key(split, images.labels_N.numpy(), images.class_names, data, f"{dataset}, {split} split")
+        return _Key(split, images.labels_N.numpy(), Classes(images.class_names), data, f"{dataset}, {split} split")
     if labels:
         table = read_table(Path(labels))
         entries = table.labels if table.labels is not None else table.predictions
@@ -353,10 +319,11 @@ def _key_without_runs(files: dict[Path, Table], split: Split, labels: str, datas
         raise UsageError(
             "nothing says what is true; add a run, or --dataset cifar10 --split test, or --labels FILE of true classes"
         )
-    names = vocabulary(entries)
-    truth = replace(table, predictions=entries, scores=None, labels=None)
-    found = resolve(truth, names, len(table.rows), "labelled")
-    return _Key("", found.predicted_N, names, None, str(table.path))
+    classes = vocabulary(entries, files.values())
+    truth = replace(table, predictions=entries, scores=None, labels=None, files=None)
+    found = resolve(truth, classes, len(table.rows), "labelled")
+    names = tuple(map(str, table.files)) if table.files is not None and table.index is None else ()
+    return _Key("", found.predicted_N, classes, None, str(table.path), names)
 
 
 def split_images(data: DataConfig, split: str) -> ImageSet | None:

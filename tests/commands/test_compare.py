@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tests.conftest import with_fields
 
+from cifarlab import comparison_page
 from cifarlab.answers import load_answers
 from cifarlab.cli import main
 from cifarlab.commands import compare as module
@@ -151,12 +152,38 @@ def test_recipes_that_differ_in_much_are_named_after_a_run() -> None:
     assert [one.recipe for one in load_answers(["a", "b"]).candidates] == ["fast as in a", "fast as in b"]
 
 
+def test_recipes_named_after_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    """Folders such as lr3/seed0 and lr4/seed0: seeds of two recipes, which must not be pooled as seeds of one."""
+    long = with_fields(PUBLIC, train__epochs=4.0, augment__translate=4, schedule__name="one_cycle")
+    sources = []
+    for folder, lr in (("lr3", 0.3), ("lr4", 0.4)):
+        for seed in (0, 1):
+            run = make_run(f"{folder}-{seed}", seed=seed, config=with_fields(long, optimizer__lr=lr))
+            (tmp_path / folder).mkdir(exist_ok=True)
+            sources.append(str(run.path.rename(tmp_path / folder / f"seed{seed}")))
+    make_run("plain", config=PUBLIC)
+    found = [one.recipe for one in load_answers([*sources, "plain"]).candidates]
+    assert found == [*[f"fast as in {sources[0]}"] * 2, *[f"fast as in {sources[2]}"] * 2, "fast as in plain"]
+    assert len(compare([*sources, "plain"]).comparison.recipe_pairs) == 1
+
+
 def test_a_repeated_seed_is_no_further_seed() -> None:
     for name, seed in (("a", 0), ("b", 1), ("c", 1)):
         make_run(name, seed=seed)
     loaded = load_answers(["a", "b", "c"])
-    assert [one.recipe for one in loaded.candidates] == ["fast", "fast", "c"]
+    assert [one.recipe for one in loaded.candidates] == ["fast", "fast", "c, a repeated seed"]
     assert "c repeats seed 1 of fast" in loaded.notes[0]
+
+
+def test_a_repeated_seed_is_none_either_where_its_run_is_named_after_the_recipe() -> None:
+    """The first run of a recipe has the recipe's name, unless another is given."""
+    for name, seed in (("fast-2", 0), ("fast", 0), ("fast-3", 1)):
+        make_run(name, seed=seed)
+    comparison = compare(["fast-2", "fast", "fast-3"]).comparison
+    assert {one.name: one.members for one in comparison.recipes} == {
+        "recipe fast": ("fast-2", "fast-3"),
+        "fast": ("fast",),
+    }
 
 
 def test_models_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
@@ -239,6 +266,30 @@ def test_foreign_predictions_against_a_run(tmp_path: Path) -> None:
     assert again.page == tmp_path / "out" / "comparison.html"
 
 
+def test_files_tell_the_images_of_a_folder(tmp_path: Path) -> None:
+    """The answers stand in another order than the images, and only the files' names say which is whose."""
+    truth = torch.tensor([0] * 5 + [1] * 5)
+    for n in range(10):
+        for split in ("train", "test"):
+            path = tmp_path / "photos" / split / f"class{n // 5}" / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (5 * n, 0, 0)).save(path)
+    data = DataConfig(folder=str(tmp_path / "photos"), image_size=8, val_fraction=0.5)
+    run = Run.create(Config(recipe="own", data=data), name="a")
+    run.save_predictions("test", Predictions(torch.eye(2)[truth], truth))
+    run.write_json("result.json", {})
+    run.write_json("evaluation.json", {"splits": {"test": {"class_names": ["class0", "class1"]}}})
+    order = [7, 2, 9, 0, 4, 5, 1, 8, 3, 6]
+    (tmp_path / "vendor.csv").write_text(
+        "filename,prediction\n" + "".join(f"{n}.png,{n // 5 if n != 3 else 1}\n" for n in order)
+    )
+    found = load_answers(["a", str(tmp_path / "vendor.csv")])
+    assert np.flatnonzero(found.candidates[1].predicted_N != found.labels_N).tolist() == [3]
+    (tmp_path / "photos" / "test" / "class0" / "99.png").write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="have changed since they were judged"):
+        load_answers(["a", str(tmp_path / "vendor.csv")])
+
+
 def test_foreign_labels_that_differ_are_refused(tmp_path: Path) -> None:
     run = make_run("a")
     labels = LABELS.tolist()
@@ -269,6 +320,64 @@ def test_two_files_need_to_know_what_is_true(tmp_path: Path, monkeypatch: pytest
     by_column = compare([str(first), str(labelled)])
     assert [one.correct for one in by_column.comparison.models] == [N, N // 10]
     assert any("c.csv" in note and "What is true" in note for note in by_column.notes)
+
+
+def files_of(tmp_path: Path, **texts: list[object]) -> list[str]:
+    for name, entries in texts.items():
+        (tmp_path / f"{name}.csv").write_text("".join(f"{entry}\n" for entry in entries))
+    return [str(tmp_path / f"{name}.csv") for name in texts]
+
+
+def test_labels_by_name_and_predictions_by_id_are_not_matched_by_the_alphabet(tmp_path: Path) -> None:
+    names, ids = ["wolf", "ant", "bee"] * 4, [0, 1, 2] * 4  # in the order of their maker
+    *both, labels = files_of(tmp_path, one=ids, two=ids, labels=names)
+    with pytest.raises(DataError, match=r"one\.csv, line 1: the class is 0, but nothing tells which of ant, bee, wolf"):
+        load_answers(both, labels=labels)
+    *both, labels = files_of(tmp_path, one=names, two=names[::-1], labels=names)
+    assert load_answers(both, labels=labels).class_names == ("ant", "bee", "wolf")
+    tutorial = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    *both, labels = files_of(tmp_path, one=list(range(10)), two=tutorial, labels=tutorial)
+    found = load_answers(both, labels=labels)
+    assert [one.predicted_N.tolist() for one in found.candidates] == [list(range(10))] * 2
+
+
+def test_classes_that_no_image_has_can_be_predicted_and_are_told(tmp_path: Path) -> None:
+    *both, labels = files_of(tmp_path, one=[0, 1, 2, 9], two=[0, 1, 2, 3], labels=[0, 1, 2, 2])
+    found = load_answers(both, labels=labels)
+    assert [one.predicted_N.tolist() for one in found.candidates] == [[0, 1, 2, 9], [0, 1, 2, 3]]
+    assert "No image is labelled 3 and 9, though they are predicted." in found.notes
+    *both, labels = files_of(
+        tmp_path, one=["ant", "bee", "wolf"], two=["ant", "ANT", "bee"], labels=["ant", "bee", "bee"]
+    )
+    found = load_answers(both, labels=labels)
+    assert found.class_names == ("ant", "bee", "wolf")
+    assert "No image is labelled wolf, though it is predicted." in found.notes
+    *both, labels = files_of(tmp_path, one=["ant", "bee"], two=["bee", "bee"], labels=["Ant", "bee"])
+    assert not any("No image" in note for note in load_answers(both, labels=labels).notes)
+
+
+def test_files_are_matched_to_those_of_the_labels(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\nb.png,1\na.png,0\nc.png,2\n")
+    (tmp_path / "one.csv").write_text("path,prediction\nphotos/a.png,0\nphotos/c.png,2\nphotos/b.png,0\n")
+    (tmp_path / "two.csv").write_text("index,prediction\n0,1\n1,0\n2,2\n")
+    both = [str(tmp_path / f"{name}.csv") for name in ("one", "two")]
+    found = load_answers(both, labels=str(tmp_path / "labels.csv"))
+    assert [one.predicted_N.tolist() for one in found.candidates] == [[0, 0, 2], [1, 0, 2]]
+    assert found.labels_N.tolist() == [1, 0, 2]
+
+
+def test_the_folder_of_a_comparison_is_its_own(tmp_path: Path) -> None:
+    """Long names that begin alike, another split, other views: nothing of that may overwrite another's page."""
+    pages = {}
+    for first, second in (("a", "b"), ("c", "d")):
+        names = [f"{'a-very-long-name-' * 5}{end}" for end in (first, second)]
+        for seed, name in enumerate(names):
+            make_run(name, seed=seed, splits=("val", "test"))
+        for options in ({}, {"split": "val"}, {"views": "no"}):
+            pages[first, str(options)] = compare(names, **options).page
+            assert compare(names[::-1], **options).page == pages[first, str(options)]
+    assert len(set(pages.values())) == 6
+    assert max(len(page.parent.name) for page in pages.values()) <= 90
 
 
 @pytest.mark.parametrize(
@@ -318,7 +427,8 @@ def test_the_command_prints_what_the_tests_support(capsys: pytest.CaptureFixture
     )
     assert "200 test images, with test-time views" in text
     page = Path(re.search(r"page: (.*)", text).group(1))  # type: ignore[union-attr]
-    assert page == runs_root() / "compare-bad-good" / "comparison.html"
+    assert re.fullmatch(r"compare-bad-good-[0-9a-f]{6}", page.parent.name)
+    assert (page.parent.parent, page.name) == (runs_root(), "comparison.html")
     assert main(["compare", "good", "bad", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     written = json.loads((page.parent / "comparison.json").read_text())
@@ -359,6 +469,41 @@ def test_recipes_over_seeds_on_the_page() -> None:
     assert "Welch" in page
     assert "too few seeds" in page
     assert "How alike" not in page
+    assert "in that table stays below 5" in page  # and not over all tables of the page
+
+
+def test_captions_on_the_page_count_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two recipes of two seeds and three single models: one pair of recipes is drawn, and none of 15 of models."""
+    for n in range(2):
+        make_run(f"x{n}", 0.8, seed=n)
+        make_run(f"y{n}", 0.5, seed=n + 10, config=with_fields(PUBLIC, optimizer__lr=0.3))
+    for n, lr in enumerate((0.4, 0.5, 0.6)):
+        make_run(f"z{n}", 0.6, config=with_fields(PUBLIC, optimizer__lr=lr))
+    monkeypatch.setattr(comparison_page, "_MOST_ROWS", 4)
+    sources = ["x0", "x1", "y0", "y1", "z0", "z1", "z2"]
+    result = compare(sources)
+    assert (len(result.comparison.recipe_pairs), len(result.comparison.model_pairs)) == (1, 15)
+    page = result.page.read_text(encoding="utf-8")
+    assert "comparisons of" not in page.partition("Which differences are shown?")[2].partition("</figure>")[0]
+    assert "The best 4 of 5." in page
+    page = compare(["x0", "y0", "z0", "z1", "z2"]).page.read_text(encoding="utf-8")
+    assert "The first 4 comparisons of 10." in page
+
+
+def test_seeds_without_spread_are_told_on_the_page_and_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, right in (("x", 150), ("y", 120)):
+        for seed in range(3):
+            config = PUBLIC if name == "x" else with_fields(PUBLIC, optimizer__lr=0.3)
+            run = make_run(f"{name}{seed}", seed=seed, config=config, views=False)
+            said = torch.where(torch.arange(N) < right, LABELS, (LABELS + 1) % 10)
+            run.save_predictions("test", Predictions(torch.eye(10)[said], LABELS))
+    assert main(["compare", *(f"{name}{seed}" for name in "xy" for seed in range(3))]) == 0
+    shown = capsys.readouterr().out
+    assert "no spread seen" in shown
+    assert "nan" not in shown
+    page = Path(re.search(r"page: (.*)", shown).group(1)).read_text(encoding="utf-8")  # type: ignore[union-attr]
+    assert page.count("no spread seen") >= 4
+    assert "nan" not in re.sub('base64,[^"]*', "", page).lower()
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
@@ -366,7 +511,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     path = predictions_file(tmp_path / "<script>alert(1)&$x$.csv", answers_of(run))
     page = compare(["a", str(path)]).page
     assert "<script>" not in page.read_text(encoding="utf-8")
-    assert page.parent.name == "compare-script-alert-1-x-.csv-a"
+    assert page.parent.name.startswith("compare-script-alert-1-x-.csv-a-")
 
 
 def test_images_that_cannot_be_had_leave_pictures_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ the predictions that are compared here. What a comparison on test is used for is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from cifarlab.run import runs_root, write_text
 
 _FORMAT = 1
 _LONGEST_NAME = 80
+_HASH_DIGITS = 6
 _OF_THE_SPLIT = {
     "test": "These are test images. A choice made by this comparison is made on the test set, and the accuracy of the "
     "winner is then no longer that on an untouched set: choose on val (--split val).",
@@ -86,7 +88,7 @@ def compare(
         labels: File of true classes, where there is no run.
         dataset: Public data set whose labels are true, where there is no run.
         out: Folder for comparison.html, comparison.json and plots/; by default one below the runs folder that is named
-            after the sources, where an older comparison of the same is replaced.
+            after the sources, images and views, where an older comparison of the same is replaced.
         progress: Told what is being fetched, bytes so far, and bytes in all.
         notify: Told one-line notices while images are fetched.
 
@@ -99,7 +101,7 @@ def compare(
     comparison = compare_answers(answers.candidates, answers.labels_N, answers.class_names)
     if answers.split in _OF_THE_SPLIT:
         comparison = replace(comparison, cautions=[*comparison.cautions, _OF_THE_SPLIT[answers.split]])
-    folder = runs_root() / _folder_name(comparison) if out is None else out
+    folder = runs_root() / _folder_name(comparison, answers) if out is None else out
     if (folder / "config.yaml").exists():
         raise RunError(f"{folder} is a run; name another folder with --out")
     images, missing = None, ""
@@ -131,6 +133,10 @@ def _images(
     return images, ""
 
 
-def _folder_name(comparison: Comparison) -> str:
+def _folder_name(comparison: Comparison, answers: Answers) -> str:
+    """Return a name to read, with a hash that tells comparisons of other sources, images or views apart."""
     plain = (re.sub(r"[^\w.]+", "-", Path(name).name).strip("-.") for name in sorted(comparison.rivals))
-    return "-".join(["compare", *plain])[:_LONGEST_NAME].rstrip("-.")
+    sources = sorted(str(Path(source).resolve()) for source in answers.sources)
+    compared = json.dumps([sources, answers.split, answers.with_views, answers.labels_N.tolist()])
+    digest = hashlib.sha256(compared.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"{'-'.join(['compare', *plain])[:_LONGEST_NAME].rstrip('-.')}-{digest}"

@@ -4,7 +4,9 @@ docs/predictions-file.md is the format's specification. A file says for every im
 predicted, by id or by name, or gives one score a class; it may bring an index and the true labels.
 """
 
-from cifarlab.predictions_file.meaning import ForeignPredictions, resolve, vocabulary
-from cifarlab.predictions_file.table import SUFFIXES, Table, read_table
+from cifarlab.predictions_file.classes import Classes, vocabulary
+from cifarlab.predictions_file.columns import Table
+from cifarlab.predictions_file.meaning import ForeignPredictions, resolve
+from cifarlab.predictions_file.table import SUFFIXES, read_table
 
-__all__ = ["SUFFIXES", "ForeignPredictions", "Table", "read_table", "resolve", "vocabulary"]
+__all__ = ["SUFFIXES", "Classes", "ForeignPredictions", "Table", "read_table", "resolve", "vocabulary"]

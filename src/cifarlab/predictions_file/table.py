@@ -1,16 +1,11 @@
-"""Files of predictions as tables, before it is known which classes and images they speak of.
-
-Shape suffixes: N images, K classes.
-"""
+"""Files of predictions as tables: CSV, JSON and NPY. What their columns mean is told by columns.py."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,65 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarlab.errors import DataError
+from cifarlab.predictions_file.columns import Table, as_number, make_table, names_columns, of_one_length
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".npy")
 _LARGEST_BYTES = 2**30
-_INDEX = {"", "index", "idx", "id", "i", "image", "imageid", "imageindex", "sample", "row", "number", "unnamed0"}
-_PREDICTION = {
-    "prediction",
-    "predictions",
-    "predicted",
-    "pred",
-    "preds",
-    "predictedclass",
-    "predictedlabel",
-    "predclass",
-    "predlabel",
-    "ypred",
-    "yhat",
-    "class",
-    "classid",
-    "answer",
-}
-_LABEL = {
-    "label",
-    "labels",
-    "target",
-    "targets",
-    "truth",
-    "true",
-    "truelabel",
-    "trueclass",
-    "ytrue",
-    "y",
-    "groundtruth",
-}
-_SCORES = {"scores", "logits", "probabilities", "probs"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a file holds, before it is known which classes and images it speaks of.
-
-    Attributes:
-        path: The file.
-        rows: Where each entry stands, for messages: 'line 7' or 'entry 6'.
-        predictions: One entry an image: an id or a name; None where there are scores.
-        scores: float64, N x K; None where there are predictions.
-        score_names: The column names of the scores; empty where they have none.
-        labels: The true classes, likewise; None where the file has none.
-        index: Which image each entry is of; None where they are in order.
-        notes: What was assumed.
-    """
-
-    path: Path
-    rows: Sequence[str]
-    predictions: Sequence[Any] | None = None
-    scores: NDArray[np.float64] | None = None
-    score_names: tuple[str, ...] = ()
-    labels: Sequence[Any] | None = None
-    index: Sequence[Any] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def read_table(path: Path) -> Table:
@@ -98,15 +38,6 @@ def read_table(path: Path) -> Table:
     return _from_json(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
 
 
-def as_number(entry: Any) -> float | None:
-    """Return a number that may be written as text; None for anything else, NaN and infinity included."""
-    try:
-        number = float(entry)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _decode(path: Path, content: bytes) -> str:
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -121,15 +52,20 @@ def _decode(path: Path, content: bytes) -> str:
 
 def _load_array(path: Path) -> NDArray[Any]:
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arrays that an old numpy wrote
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)  # pickles can run code
-    except (ValueError, EOFError, MemoryError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header makes numpy raise whatever its parsing of Python does
         raise DataError(f"{path} is no array of numbers in NumPy's format: {' '.join(str(error).split())}") from error
     return array
 
 
 def _from_array(path: Path, array: NDArray[Any]) -> Table:
     rows = [f"entry {n}" for n in range(len(array) if array.ndim else 0)]
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim == 1 and array.dtype.kind in "iufU":
         return Table(path, rows, predictions=array.tolist())
     if array.ndim == 2 and array.dtype.kind in "iuf":
@@ -142,33 +78,20 @@ def _from_json(path: Path, text: str) -> Table:
         value = json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
-    columns: dict[str, Any] = {}
+    columns: dict[str, list[Any]] = {}
     if isinstance(value, dict):
-        named = {_plain(key): item for key, item in value.items() if isinstance(item, list)}
-        for role, names in (("index", _INDEX), ("predictions", _PREDICTION | _SCORES), ("labels", _LABEL)):
-            columns[role] = next((item for name, item in named.items() if name in names), None)
-        if not named and value and all(as_number(key) is not None for key in value):  # {"0": 3, "1": 8}
-            columns = {"index": list(value), "predictions": list(value.values())}
+        columns = {key: item for key, item in value.items() if isinstance(item, list)}
+        if not columns and value and all(as_number(key) is not None for key in value):  # {"0": 3, "1": 8}
+            columns = {"index": list(value), "prediction": list(value.values())}
+        columns = of_one_length(path, columns) if columns else {}
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        keys = list(value[0])
-        return _from_columns(
-            path, [f"entry {n}" for n in range(len(value))], keys, [[item.get(key) for key in keys] for item in value]
-        )
+        columns = {key: [item.get(key) for item in value] for key in value[0]}
     elif isinstance(value, list):
-        columns["predictions"] = value
-    if not columns.get("predictions"):  # a file of labels alone is read as classes, too
-        columns["predictions"] = columns.pop("labels", None)
-    entries = columns.get("predictions")
-    if not entries:
+        columns = {"prediction": value}
+    size = len(next(iter(columns.values()), []))
+    if not size:
         raise DataError(f'{path} holds no predictions; give a list, or an object such as {{"predictions": [3, 8, …]}}')
-    rows = [f"entry {n}" for n in range(len(entries))]
-    for role in ("labels", "index"):
-        if columns.get(role) is not None and len(columns[role]) != len(entries):
-            raise DataError(f"{path} holds {len(entries):,} predictions, but {len(columns[role]):,} {role}")
-    common: dict[str, Any] = {"labels": columns.get("labels"), "index": columns.get("index")}
-    if isinstance(entries[0], list):
-        return Table(path, rows, scores=_matrix(path, rows, entries), **common)
-    return Table(path, rows, predictions=entries, **common)
+    return make_table(path, [f"entry {n}" for n in range(size)], list(columns), list(columns.values()))
 
 
 def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,19 +101,6 @@ def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path} has {twice!r} twice in one object; give each image once")
     return values
-
-
-def _matrix(path: Path, rows: Sequence[str], entries: Sequence[Any]) -> NDArray[np.float64]:
-    width = len(entries[0])
-    for row, entry in zip(rows, entries, strict=True):
-        if not isinstance(entry, list) or len(entry) != width:
-            raise DataError(f"{path}, {row}: {width} scores are needed, as in the others")
-    return np.array([[math.nan if (x := as_number(item)) is None else x for item in entry] for entry in entries])
-
-
-def _plain(name: Any) -> str:
-    """Return a column's name without case, spaces and punctuation: y_pred, Y pred and yPred are one."""
-    return "".join(character for character in str(name).casefold() if character.isalnum())
 
 
 def _from_csv(path: Path, text: str) -> Table:
@@ -208,7 +118,7 @@ def _from_csv(path: Path, text: str) -> Table:
     for row, entries in zip(rows, cells, strict=True):
         if len(entries) != width:
             raise DataError(f"{path}, {row}: {len(entries)} columns, but {width} before")
-    return _from_columns(path, rows, header or _guess(path, cells), cells)
+    return make_table(path, rows, header or _guess(path, cells), [list(column) for column in zip(*cells, strict=True)])
 
 
 def _delimiter(line: str) -> str:
@@ -242,7 +152,7 @@ def _header(cells: list[list[str]]) -> list[str] | None:
     numbered = first[1:] if first[0] == "" else first
     if len(numbered) > 2 and numbered == [str(k) for k in range(len(numbered))]:  # as pandas writes an array of scores
         return first
-    if {_plain(name) for name in first} & ((_INDEX | _PREDICTION | _LABEL) - {""}):
+    if names_columns(first):
         return first
     if any(as_number(entry) is not None for entry in first) or len(cells) == 1:
         return None
@@ -262,28 +172,3 @@ def _guess(path: Path, cells: list[list[str]]) -> list[str]:
     if width == 2:
         raise DataError(f"{path} has two columns without names; begin it with the line index,prediction (or label)")
     return [str(k) for k in range(width)]
-
-
-def _from_columns(path: Path, rows: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[Any]]) -> Table:
-    """Make a table of named columns."""
-    plain = [_plain(name) for name in names]
-
-    def column(accepted: Callable[[str], bool]) -> list[Any] | None:
-        found = [k for k, name in enumerate(plain) if accepted(name)]
-        return [entries[found[0]] for entries in cells] if found else None
-
-    index = column(lambda name: name in _INDEX)
-    predictions, labels = column(lambda name: name in _PREDICTION), column(lambda name: name in _LABEL)
-    rest = [k for k, name in enumerate(plain) if name not in _INDEX | _LABEL | _PREDICTION]
-    common: dict[str, Any] = {"index": index, "labels": labels}
-    if predictions is not None:
-        return Table(path, rows, predictions=predictions, **common)
-    if labels is not None and not rest:  # as in a submission to a contest: id,label
-        note = "no column of predictions, so that of labels is taken for it"
-        return Table(path, rows, predictions=labels, index=index, notes=(note,))
-    if len(rest) == 1:
-        return Table(path, rows, predictions=[entries[rest[0]] for entries in cells], **common)
-    if len(rest) > 1:
-        scores = _matrix(path, rows, [[entries[k] for k in rest] for entries in cells])
-        return Table(path, rows, scores=scores, score_names=tuple(str(names[k]) for k in rest), **common)
-    raise DataError(f"{path} has no column of predictions; name the columns index, prediction and, if wanted, label")
