@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,8 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from cifarlab.config_yaml import config_to_dict
+from cifarlab.config import Config
+from cifarlab.config_yaml import changed_fields, config_to_dict
 from cifarlab.data import Splits, load_splits
 from cifarlab.device import autocast, choose_device, choose_precision, keep_freed_memory
 from cifarlab.environment import describe_environment
@@ -255,6 +256,7 @@ def benchmark(run: Run, splits: Splits, device: torch.device, args: Arguments) -
     return {
         "kind": "throughput",
         "recipe": run.config.recipe,
+        "config": changed_fields(replace(run.config, train=replace(run.config.train, seed=0)), Config()),
         "device": device.type,
         "network": {"name": model_config.name, **config_to_dict(getattr(model_config, model_config.name))},
         "image_size": run.config.data.image_size,

@@ -50,8 +50,6 @@ class Arguments:
     """Fields to change in every arm, such as train.epochs=7; with --val or --out only."""
     out: Path | None = None
     """Folder for the JSON files; by default docs/results, with --val none."""
-    resume: bool = False
-    """Insist on continuing: an error where there is nothing to continue. Without it the same command continues too."""
     fresh: bool = False
     """Begin anew, over what stands in the files."""
 
@@ -73,8 +71,6 @@ def check_arguments(arguments: Arguments) -> None:
         raise UsageError("docs/results holds figures on the test split; give --out another folder")
     if arguments.wall and arguments.max_minutes:
         raise UsageError("--wall times whole runs and --max-minutes cuts them; leave one of them out")
-    if arguments.resume and (arguments.fresh or results_folder(arguments) is None):
-        raise UsageError("--resume continues files: it goes neither with --fresh nor with --val without --out")
 
 
 def results_folder(arguments: Arguments) -> Path | None:
@@ -151,8 +147,6 @@ class Book:
                 self.contents[arm.recipe] = new
                 continue
             self.paths[arm.recipe] = path = self.folder / name
-            if arguments.resume and not path.is_file():
-                raise RunError(f"there is no {path} to continue; leave --resume out")
             self.contents[arm.recipe] = begin_or_continue(path, new, fresh=arguments.fresh)
 
     def has(self, arm: Arm, seed: int) -> bool:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from time_table import made_on, table
+from time_table import is_current, made_on, table
 
 # Aims on two CPU cores, with the 94 % network; an arm is judged on all three.
 AIM_RATE = 4000  # images a second in large batches, at least
@@ -34,9 +34,9 @@ def _parts(result: Result) -> list[str]:
     batch = result["batch_size"]
     header = ["arm", f"images/s, batch {batch}", "batch 1, p50", "p99", "accuracy", "points lost", "changed", "setup"]
     parts = [
-        f"### {result['recipe']} on {result['device']}",
-        f"`python benchmarks/throughput.py RUN`; {_network(result['network'])}; {result['rounds']} rounds; accuracy "
-        f"on {result['num_images']:,} {result['split']} images; int8 calibrated on {result['calibration_images']} "
+        f"### {result['recipe']} on {result['device']}" + ("" if is_current(result) else ", earlier settings"),
+        f"`python benchmarks/{result['environment']['command']}`; {_network(result['network'])}; "
+        f"{result['rounds']} rounds; accuracy on {result['num_images']:,} {result['split']} images; int8 calibrated on {result['calibration_images']} "
         f"training images; {made_on(result)}; {_versions(result)}.",
         table(header, [_row(arm) for arm in result["arms"]]),
     ]

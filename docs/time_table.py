@@ -75,7 +75,7 @@ def load_results(folder: Path) -> tuple[list[Result], list[Result]]:
 def is_current(result: Result) -> bool:
     """Return whether a recipe is today what it was when it was measured."""
     name = result["recipe"]
-    return name in RECIPES and changed_fields(RECIPES[name](), Config()) == result["config"]
+    return name in RECIPES and changed_fields(RECIPES[name](), Config()) == result.get("config")
 
 
 def worth_showing(results: list[Result]) -> list[Result]:

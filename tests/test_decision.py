@@ -11,10 +11,10 @@ ANSWERS = {"buy": 0, "measure first": 1, "build": 2}
 
 @pytest.mark.parametrize("total", [20, 300, 10_000])
 def test_a_higher_accuracy_never_makes_the_verdict_or_the_answer_worse(total):
-    for trained_out in (False, True):
+    for diagnosis in ("unknown", "underfits", "neither", "overfits"):
         verdicts = [judge_against_claim(k, total, 0.7) for k in range(0, total + 1, max(1, total // 60))]
         ranks = [ORDER[verdict.outcome] for verdict in verdicts]
-        answers = [ANSWERS[recommend(verdict, trained_out=trained_out).answer] for verdict in verdicts]
+        answers = [ANSWERS[recommend(verdict, diagnosis).answer] for verdict in verdicts]
         assert ranks == sorted(ranks)
         assert answers == sorted(answers)
         assert ranks[0] == 0
@@ -75,14 +75,16 @@ def test_numbers_that_are_no_accuracies_are_refused(correct, total, claim):
 
 def test_a_model_below_the_claim_leads_to_a_purchase_only_if_it_was_trained_out():
     verdict = judge_against_claim(5000, 10_000, VENDOR.accuracy)
-    assert recommend(verdict).answer == "measure first"
-    assert recommend(verdict, trained_out=True).answer == "buy"
+    for diagnosis in ("unknown", "underfits"):
+        assert recommend(verdict, diagnosis).answer == "measure first"
+    for diagnosis in ("neither", "overfits"):
+        assert recommend(verdict, diagnosis).answer == "buy"
 
 
 def test_every_recommendation_asks_for_our_own_images_and_names_what_would_overturn_it():
     for correct in (5000, 7000, 9000, 9990):
-        for trained_out in (False, True):
-            advice = recommend(judge_against_claim(correct, 10_000, VENDOR.accuracy), trained_out=trained_out)
+        for diagnosis in ("unknown", "underfits", "neither", "overfits"):
+            advice = recommend(judge_against_claim(correct, 10_000, VENDOR.accuracy), diagnosis)
             assert any("our own labelled camera images" in condition for condition in advice.conditions)
             assert advice.reasons
             assert advice.would_change_it

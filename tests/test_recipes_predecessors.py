@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 import torch
 
-from cifarlab.config import Config
 from cifarlab.config_yaml import changed_fields
 from cifarlab.models import build_model
 from cifarlab.models.compute import training_pflop
@@ -106,9 +105,3 @@ def test_adamw_without_momentum_is_rmsprop_but_for_the_correction_of_its_first_s
         moved = [weight.detach() - old for weight, old in zip(weights, before, strict=True)]
         torch.testing.assert_close(moved[0], moved[1] * (1 - 0.99**step) ** 0.5, rtol=1e-3, atol=1e-8)
     assert (1 - 0.99**step) ** 0.5 > 0.99  # one epoch has 352 steps
-
-
-def test_every_setting_of_a_predecessor_is_a_field_somebody_can_read():
-    for name in PREDECESSORS:
-        assert load_recipe(name).recipe == name
-        assert changed_fields(load_recipe(name), Config())["model.name"] in ("convnet", "mixconv")

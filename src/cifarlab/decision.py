@@ -185,16 +185,18 @@ _CONDITIONS = (
 )
 
 
-def recommend(verdict: Verdict, *, trained_out: bool = False) -> Recommendation:
+def recommend(verdict: Verdict, diagnosis: str = "unknown") -> Recommendation:
     """Turn the comparison into advice.
 
     A better accuracy never leads to less confidence in building: the order is buy, measure first, build.
 
     Args:
         verdict: Our model against the vendor's claim.
-        trained_out: Whether the curves show that the run was long enough and its model large enough. Without that, an
-            accuracy below the claim says little about what we could build, and no purchase rests on it.
+        diagnosis: What the curves of our run say (cifarlab.diagnosis): where they do not show that it was long enough
+            and its model large enough, an accuracy below the claim says little about what we could build, and no
+            purchase rests on it.
     """
+    trained_out = diagnosis in ("neither", "overfits")
     if verdict.outcome == "better":
         return _recommend_build(verdict)
     if verdict.outcome == "worse" and trained_out:

@@ -8,6 +8,7 @@ CifarlabError                1  anything below
 │   └── IntegrityError       3  the data is there, but it is not what it should be
 ├── MissingExtraError        3  an optional library is not installed
 ├── RunError                 1  a run folder is missing, unfinished, locked or damaged
+├── StorageError             1  the database of studies cannot be opened, or has been away for too long
 ├── TrainingError            1  training cannot go on
 │   ├── NonFiniteLossError   1  the loss became NaN or infinite
 │   └── PeerError            1  another rank of a run on several processes failed
@@ -59,6 +60,10 @@ class MissingExtraError(CifarlabError):
 
 class RunError(CifarlabError):
     """A run folder is missing, unfinished, locked or damaged."""
+
+
+class StorageError(CifarlabError):
+    """The database of studies cannot be opened, or has been away for too long."""
 
 
 class TrainingError(CifarlabError):

@@ -125,12 +125,8 @@ def test_stopped_and_called_again_it_measures_what_is_missing(bench, monkeypatch
     assert "nothing is left" in said[0]
 
 
-def test_resume_insists_on_a_file_and_fresh_begins_anew(bench, monkeypatch):
-    with pytest.raises(RunError, match="leave --resume out"):
-        run(bench, monkeypatch, "fast90", seeds=2, resume=True)
+def test_fresh_begins_anew(bench, monkeypatch):
     run(bench, monkeypatch, "fast90", seeds=2)
-    trainer, _ = run(bench, monkeypatch, "fast90", seeds=3, resume=True)
-    assert trainer.order == [("fast90", 2)]
     trainer, _ = run(bench, monkeypatch, "fast90", seeds=1, fresh=True)
     assert trainer.order == [("fast90", 0)]
     assert len(content(bench, "fast90")["runs"]) == 1
@@ -207,8 +203,6 @@ def test_a_run_in_another_precision_is_refused(bench, monkeypatch):
         ({"wall": True, "max_minutes": 3.0}, "--wall times whole runs"),
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"recipes": ("fast90", "fast90")}, "each recipe once"),
-        ({"resume": True, "fresh": True}, "--resume continues files"),
-        ({"resume": True, "val": True}, "--resume continues files"),
         ({"recipes": ("fast99",)}, "unknown recipe"),
         ({"val": True, "set": ("train.epoch=7",)}, "no field train.epoch"),
         ({"val": True, "set": ("train=7",)}, "must hold fields"),

@@ -1,6 +1,6 @@
 """Quickstart: the main job from nothing to a report, by calling the other commands in order.
 
-It is the one command that imports others: it adds nothing of its own but the order.
+It adds nothing of its own but the order.
 """
 
 from __future__ import annotations
@@ -88,4 +88,5 @@ def quickstart(
     headline = evaluation.accuracy_tta or evaluation.accuracy
     correct = round(headline.value * evaluation.num_images)
     verdict = judge_against_claim(correct, evaluation.num_images, VENDOR.accuracy)
-    return Quickstart(run, exploration.page, page, evaluation, verdict, recommend(verdict), seconds)
+    advice = recommend(verdict, run.read_json("result.json")["diagnosis"]["verdict"])
+    return Quickstart(run, exploration.page, page, evaluation, verdict, advice, seconds)

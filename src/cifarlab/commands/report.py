@@ -182,7 +182,7 @@ def _comparison(test: dict[str, Any], headline: dict[str, Any], result: dict[str
     tens = range(round(10 * start), 11)
     return {
         "verdict": verdict,
-        "advice": recommend(verdict, trained_out=finding in ("neither", "overfits")),
+        "advice": recommend(verdict, finding or "unknown"),
         "p_value": f"{verdict.p_value:.2g}" if verdict.p_value >= 1e-12 else "below 10\u207b\u00b9\u00b2",
         "rows": rows,
         "from_zero": start == 0,
