@@ -300,8 +300,6 @@ class TrainConfig:
     """Passes over the training images; a fraction is allowed."""
     batch_size: int = 256
     """Images per step, those of all processes together."""
-    hardest: float = 1.0
-    """Share of the training images that an epoch takes: those with the highest loss when they were last trained on."""
     label_smoothing: float = 0.0
     """Probability mass spread evenly over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -333,7 +331,6 @@ class TrainConfig:
         """Check ranges."""
         _require(self.epochs > 0, f"train.epochs must be positive, not {self.epochs}")
         _require(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
-        _require(0 < self.hardest <= 1, f"train.hardest must lie in (0, 1], not {self.hardest}")
         _require(0 <= self.label_smoothing < 1, f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
         _require(0 <= self.ema < 1, f"train.ema must lie in [0, 1), not {self.ema}")
         _require(self.early_stopping >= 0, f"train.early_stopping must not be negative, not {self.early_stopping}")
@@ -384,11 +381,6 @@ class Config:
             "train.early_stopping": self.train.early_stopping > 0,
             "schedule.name plateau": self.schedule.name == "plateau",
         }
-        mixes = self.augment.mixup > 0 or self.augment.cutmix > 0
-        _require(
-            not (mixes and self.train.hardest < 1),
-            "train.hardest needs each image's own loss, which mixup and cutmix leave none; set one of them off",
-        )
         for setting, is_set in needs_val.items():
             _require(not (no_val and is_set), f"{setting} needs a validation split; set data.val_fraction above 0")
 

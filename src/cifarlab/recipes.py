@@ -34,7 +34,7 @@ def fast70() -> Config:
 
     Measured: test accuracy 70.60 % (n = 10 seeds) with mirrored views of uncertain images, train clock 2.6 s, 6.6 s
     from the start of the process, on two cores of an Intel Xeon with AMX, torch 2.13.0, 2026-11-21:
-    docs/results/fast70_cpu-intel-xeon-amx.json. Chosen on validation.
+    docs/results/fast70_cpu-intel-xeon-amx.json. Chosen on validation, but for its length (docs/log.md).
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network and optimiser, here narrow, on
@@ -60,9 +60,10 @@ def fast90() -> Config:
     Command: cifarlab train fast90
 
     Measured: test accuracy 90.12 % (n = 5 seeds) with test-time views, train clock 47 s, on two cores of an Intel Xeon
-    with AMX, torch 2.13.0, 2026-11-21: docs/results/fast90_cpu-intel-xeon-amx.json. Chosen on validation. With
-    earlier settings two cores without AMX took twice as long. Before the clock runs some loops are compiled, for ten to
-    twenty seconds the first time, where there is a C++ compiler.
+    with AMX, torch 2.13.0, 2026-11-21: docs/results/fast90_cpu-intel-xeon-amx.json. Chosen on validation, but
+    for its resolutions, which lie between two that were tried (docs/log.md). With earlier settings two cores without
+    AMX took twice as long. Before the clock runs some loops are compiled, for ten to twenty seconds the first time,
+    where there is a C++ compiler.
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here narrower, with smaller
@@ -125,11 +126,11 @@ def fast94() -> Config:
         schedule=ScheduleConfig(name="linear"),
         augment=AugmentConfig(flip="alternating", translate=2),
         train=TrainConfig(
-            epochs=10.4,
+            epochs=9.2,
             batch_size=500,
             label_smoothing=0.1,
             freeze_whitening=0.4,
-            low_resolution=((0.25, 16), (0.5, 24)),
+            low_resolution=((0.5, 24),),
             compile=True,
         ),
         evaluate=EvaluateConfig(views="flip_translate", views_margin=0.5),
@@ -144,9 +145,8 @@ def fast96() -> Config:
     Not measured yet; one run on validation gave 94.84 % with test-time views (docs/log.md).
 
     References:
-        KellerJordan/cifar10-airbench, airbench96_faster.py, for the network, the cutout, and the idea to train on
-        the hardest images only (there chosen by a second network; here by the loss an image had when last trained on);
-        airbench94_muon.py for the optimiser.
+        KellerJordan/cifar10-airbench, airbench96_faster.py, for the network and the cutout; airbench94_muon.py for
+        the optimiser.
     """
     return Config(
         recipe="fast96",
@@ -164,14 +164,13 @@ def fast96() -> Config:
             weight_decay=7.64e-4,
         ),
         schedule=ScheduleConfig(name="linear"),
-        augment=AugmentConfig(flip="alternating", translate=4, cutout=12),
+        augment=AugmentConfig(flip="alternating", translate=3, cutout=8),
         train=TrainConfig(
-            epochs=36,
+            epochs=20,
             batch_size=500,
-            hardest=0.6,
             label_smoothing=0.2,
             freeze_whitening=3,
-            low_resolution=((0.25, 16), (0.5, 24)),
+            low_resolution=((0.5, 24),),
             compile=True,
         ),
         evaluate=EvaluateConfig(views="flip_translate", views_margin=0.5),
@@ -281,7 +280,8 @@ def resnet18() -> Config:
 
     Command: cifarlab train resnet18
 
-    Not measured yet; a day or more on two CPU cores, so take a GPU.
+    Not measured yet in full: two of its 200 epochs took 467 s on two cores of an Intel Xeon with AMX (n = 1, torch
+    2.13.0, 2026-11-21: docs/results.md), so that all would take about thirteen hours; better take a GPU.
 
     References:
         He et al., arXiv 1512.03385; kuangliu/pytorch-cifar for the stem.

@@ -130,24 +130,6 @@ def test_an_epoch_takes_every_image_once_and_epochs_differ(config):
     assert first != second
 
 
-def test_an_epoch_of_the_hardest_takes_those_in_an_order_of_its_own(config):
-    config = with_fields(config, train__hardest=0.5, train__batch_size=9)
-    train, losses = numbered(100), torch.arange(100.0).flip(0)
-    loader = BatchLoader(train, config, torch.device("cpu"))
-    assert (loader.plan.batch_size, loader.plan.steps_per_epoch) == (9, 5)
-    orders = []
-    for epoch in range(2):
-        orders.append([])
-        for step in range(5 * epoch, 5 * epoch + 5):
-            _, _, labels = loader.batch(step, losses)
-            index = loader.index(step)
-            assert torch.equal(train.labels_N[index], labels)
-            orders[-1] += index.tolist()
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(45))
-    assert orders[0] != orders[1]
-    assert orders[0] != sorted(orders[0])
-
-
 def test_batches_can_be_asked_in_any_order(config):
     train = make_images(108, seed=0)
     one, other = (BatchLoader(train, config, torch.device("cpu")) for _ in range(2))

@@ -69,6 +69,21 @@ def test_norm_and_activation_with_all_gradients(kind):
         torch.testing.assert_close(norm.get_buffer(name), buffer, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", fused.ACTIVATIONS)
+def test_a_shortcut_is_added_before_the_activation_and_has_its_gradient(kind):
+    ours, theirs, way, other_way = (values(4, 6, 5, 7, seed=seed) for seed in (0, 0, 2, 2))
+    norm, reference = norms(6)
+    y = fused.norm_activate(ours, norm, kind, shortcut_NCHW=way)
+    expected = ACTIVATIONS[kind]()(reference(theirs) + other_way)
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-4)
+    weight = values(*expected.shape, seed=1).detach()
+    (y * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(way.grad, other_way.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(norm.bias.grad, reference.bias.grad, atol=1e-4, rtol=1e-4)
+
+
 def test_a_mean_far_from_zero_costs_no_digits():
     x = values(8, 3, 8, 8).detach() + 3000
     norm, reference = norms(3, shift=2990.0)

@@ -44,7 +44,6 @@ OTHERS = {
     "smoothing": {"train__label_smoothing": 0.1},
     "bf16": {"train__precision": "bf16"},
     "nchw": {"train__channels_last": False},
-    "hardest": {"train__hardest": 0.5, "train__epochs": 8.0},
 }
 CASES = {**OPTIMIZERS, **AUGMENTATIONS, **OTHERS}
 
@@ -81,13 +80,6 @@ def test_two_epochs_and_two_more_equal_four(config, case):
     continued = resume(stopped)
     assert weights_sha256(continued) == weights_sha256(whole)
     assert history(continued) == history(whole)
-
-
-def test_a_stop_in_an_epoch_of_chosen_images_changes_nothing(config):
-    config = with_fields(config, train__hardest=0.5, train__epochs=6)
-    whole = train(config)
-    continued = resume(train_stopped_at(config, step=7))
-    assert weights_sha256(continued) == weights_sha256(whole)
 
 
 @pytest.mark.slow
@@ -292,52 +284,3 @@ def test_checkpoint_of_another_configuration_is_refused(config):
     (stopped.path / "config.yaml").write_text(text.replace("name: sgd", "name: adamw").replace("- 8\n", "- 16\n"))
     with pytest.raises(RunError, match="does not fit its configuration"):
         resume(stopped)
-
-
-def test_epochs_of_a_half_see_all_images_first_and_then_those_of_the_highest_loss(config, monkeypatch, splits):
-    """Follow every step with a second bookkeeping of which image was seen, and of its loss when it was."""
-    from cifarlab.training import loop
-
-    step, latest = loop._step, {}
-    epochs = []
-
-    def step_and_look(fitting):
-        number, plan = fitting.state.progress.step, fitting.loader.plan
-        if number % plan.steps_per_epoch == 0:
-            epochs.append((dict(latest), set()))
-        step(fitting)
-        losses = fitting.state.image_losses_2N[1]
-        for image in fitting.loader.index(number).tolist():
-            latest[image] = losses[image].item()
-            epochs[-1][1].add(image)
-
-    monkeypatch.setattr(loop, "_step", step_and_look)
-    run = train(with_fields(config, train__hardest=0.5, train__epochs=6, train__batch_size=9))
-    num = len(splits.train)
-    half = num // 2 // 9 * 9
-    assert run.read_json("result.json")["steps"] == 6 * (half // 9)
-    first, second = epochs[0][1], epochs[1][1]
-    assert len(first) == len(second) == half
-    assert len(first | second) >= min(num, 2 * half)
-    for before, chosen in epochs[2:]:
-        worst_chosen = min(before.get(image, math.inf) for image in chosen)
-        best_left = max(before.get(image, math.inf) for image in set(range(num)) - chosen)
-        assert worst_chosen >= best_left
-        assert len(chosen) == half
-
-
-def test_the_loss_noted_of_an_image_is_its_own(config, monkeypatch):
-    """Unsmoothed and unweighted, the batch's loss is the mean of what is noted of its images."""
-    from cifarlab.training import loop
-
-    noted, update = [], loop._update_weights
-
-    def look(fitting, loss):
-        index = fitting.loader.index(fitting.state.progress.step)
-        noted.append((fitting.state.image_losses_2N[1, index].mean().item(), loss.item()))
-        update(fitting, loss)
-
-    monkeypatch.setattr(loop, "_update_weights", look)
-    train(with_fields(config, train__hardest=0.5, train__label_smoothing=0.0))
-    for mean_of_notes, loss_of_batch in noted:
-        assert mean_of_notes == pytest.approx(loss_of_batch, rel=1e-4)

@@ -18,7 +18,7 @@ from cifarlab.data.loader import make_plan
 from cifarlab.device import choose_device, choose_precision, decide_compile
 from cifarlab.diagnosis import diagnose
 from cifarlab.environment import describe_environment, peak_memory
-from cifarlab.errors import RunError, UsageError
+from cifarlab.errors import RunError
 from cifarlab.inference import model_metadata
 from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
@@ -126,8 +126,6 @@ def _main_voice(ranks: World, hooks: Hooks, notify: Callable[[str], None]) -> tu
 
 def _own_device(config: Config, splits: Splits, ranks: World) -> torch.device:
     """Return this rank's device; refuse, before anything is written, a batch the ranks cannot share."""
-    if ranks.size > 1 and config.train.hardest < 1:
-        raise UsageError("train.hardest works in one process only; start without torchrun or leave it at 1")
     ranks.rows(make_plan(config, len(splits.train)).batch_size)
     return ranks.device(choose_device(config.train.device))
 

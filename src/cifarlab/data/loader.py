@@ -33,7 +33,6 @@ class Plan:
 
 def make_plan(config: Config, num_images: int) -> Plan:
     """Return the plan; incomplete batches are dropped, so that all batches have one shape."""
-    num_images = max(1, round(num_images * config.train.hardest))
     batch_size = min(config.train.batch_size, num_images)
     steps_per_epoch = num_images // batch_size
     return Plan(batch_size, steps_per_epoch, max(1, round(config.train.epochs * steps_per_epoch)))
@@ -58,43 +57,29 @@ class BatchLoader:
         self._epoch = -1
         self._order_N = self._flip_N = torch.empty(0)
 
-    def _start_epoch(self, epoch: int, losses_N: torch.Tensor | None) -> None:
-        """Draw the order, and which images alternating flip mirrors: by coin in epoch 0, in turn afterwards.
-
-        Of losses, those images are kept, in the order drawn, that have the highest; the order decides between equals.
-        """
+    def _start_epoch(self, epoch: int) -> None:
+        """Draw the order, and which images alternating flip mirrors: by coin in epoch 0, in turn afterwards."""
         seed, num = self._config.train.seed, len(self._labels_N)
         self._epoch = epoch
-        order_N = torch.randperm(num, generator=derive_generator(seed, "order", epoch)).to(self._device)
-        if losses_N is not None:
-            hardest_first_N = losses_N[order_N].argsort(descending=True, stable=True)
-            order_N = order_N[hardest_first_N[: self.plan.steps_per_epoch * self.plan.batch_size].sort().values]
-        self._order_N = order_N
+        self._order_N = torch.randperm(num, generator=derive_generator(seed, "order", epoch)).to(self._device)
         coin_N = torch.rand(num, generator=derive_generator(seed, "flip")) < 0.5
         self._flip_N = (coin_N ^ bool(epoch % 2)).to(self._device)
 
-    def index(self, step: int) -> torch.Tensor:
-        """Return which training images the batch of a step of the present epoch consists of, int64."""
-        position, size = step % self.plan.steps_per_epoch, self.plan.batch_size
-        return self._order_N[position * size : (position + 1) * size]
-
-    def batch(self, step: int, losses_N: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the batch of a step, or this loader's rows of it: the same as if the whole were made and cut.
 
         Args:
             step: Which step of the run.
-            losses_N: One number per training image, where an epoch takes only those with the highest; it counts at the
-                first batch this loader makes of an epoch.
 
         Returns:
             Images (float32 in [0, 1], N x 3 x H x W), targets (labels, or N x K probabilities where images are mixed),
             and the labels (int64, N) of the unmixed images.
         """
-        epoch = step // self.plan.steps_per_epoch
+        epoch, position = divmod(step, self.plan.steps_per_epoch)
         if epoch != self._epoch:
-            self._start_epoch(epoch, losses_N)
+            self._start_epoch(epoch)
         size, augment = self.plan.batch_size, self._config.augment
-        index_N = self.index(step)
+        index_N = self._order_N[position * size : (position + 1) * size]
         cut_after = looks_at_whole_batch(augment)
         part = None if cut_after else Part(self._rows, size)
         index_N = index_N if cut_after else index_N[self._rows]

@@ -10,7 +10,6 @@ from cifarlab.experiments.study import Arm
 
 _WITHOUT: tuple[tuple[str, str, Any], ...] = (
     ("low resolution", "train.low_resolution", []),
-    ("hardest images", "train.hardest", 1.0),
     ("label smoothing", "train.label_smoothing", 0.0),
     ("weight averaging", "train.ema", 0.0),
     ("weight decay", "optimizer.weight_decay", 0.0),

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifarlab.config import Config
 from cifarlab.config_yaml import config_from_dict, config_to_dict
 from cifarlab.errors import ConfigError, UsageError
+from cifarlab.experiments.fields import VAL_FRACTION as VAL_FRACTION  # noqa: PLC0414 search_findings takes it from here
 from cifarlab.experiments.fields import value_of, with_values
 from cifarlab.experiments.space import Space, label, space_from_dict, space_to_dict
-from cifarlab.experiments.storage import create_or_join, load_if_any
-from cifarlab.experiments.study import check_name
+from cifarlab.experiments.storage import create_or_join, holds, load_if_any
+from cifarlab.experiments.study import check_name, check_network, decide_precision
 
 if TYPE_CHECKING:
     import optuna
@@ -28,10 +29,9 @@ SEARCH_KEY = "cifarlab_search"
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["median", "hyperband", "none"]
-VAL_FRACTION = 0.1
-"""Held out where the recipe trains on all images: a search needs a figure to go by."""
 
-_UNEVEN = ("train.epochs", "train.low_resolution", "train.hardest")
+_LONGEST_NAME = 80
+_UNEVEN = ("train.epochs", "train.low_resolution")
 _TRIALS_BEFORE_PRUNING = 5
 _LARGEST_GRID = 100_000
 
@@ -45,9 +45,12 @@ class SearchSpec:
         recipe: The configuration it starts from, as the user gave it; the result differs from it in the space only.
         space: What it may change.
         sampler: How values are chosen: by tree-structured Parzen estimators, at random, or all of a grid.
-        pruner: When a trial is given up: worse than the median of the others at the same epoch, by Hyperband, never.
+        pruner: When a trial is given up: its best accuracy so far is below the median of the others' accuracies at the
+            same epoch; by Hyperband; never.
         seeds_per_trial: Runs of each trial, whose mean accuracy on val is its value; their seeds are the recipe's and
             those after it, the same ones in every trial.
+        precision: What all trials are trained in where the recipe leaves it to the machine, as whoever created the
+            search decided; '' before that, and where the recipe says it.
     """
 
     name: str
@@ -56,6 +59,7 @@ class SearchSpec:
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
     seeds_per_trial: int = 1
+    precision: str = ""
 
     @property
     def base(self) -> Config:
@@ -63,6 +67,7 @@ class SearchSpec:
         plain = config_to_dict(self.recipe)
         plain["data"]["val_fraction"] = plain["data"]["val_fraction"] or VAL_FRACTION
         plain["train"]["checkpoint_epochs"] = 0  # a trial that was stopped begins again
+        plain["train"]["precision"] = self.precision or plain["train"]["precision"]
         return config_from_dict(plain)
 
     @property
@@ -90,7 +95,7 @@ def check_search(spec: SearchSpec) -> None:
     Raises:
         UsageError: If it cannot, saying what to change.
     """
-    check_name(spec.name)
+    check_name(spec.name, _LONGEST_NAME)
     if spec.seeds_per_trial < 1:
         raise UsageError(f"a trial needs at least one seed, not {spec.seeds_per_trial}")
     uneven = [dimension.field for dimension in spec.space if dimension.field in _UNEVEN]
@@ -106,10 +111,6 @@ def check_search(spec: SearchSpec) -> None:
 
 def _check_networks(spec: SearchSpec) -> None:
     """Build every network that one field of the space leads to; what only Config allows shows here, not in a trial."""
-    import torch
-
-    from cifarlab.models import build_model
-
     first = {dimension.field: dimension.corners[0] for dimension in spec.space}
     for dimension in spec.space:
         if not dimension.field.startswith(("model.", "data.image_size")) or dimension.field == "model.init":
@@ -117,9 +118,8 @@ def _check_networks(spec: SearchSpec) -> None:
         for value in dimension.corners:
             config = with_values(spec.base, {**first, dimension.field: value})
             try:
-                with torch.device("meta"):  # shapes without values: the largest network takes milliseconds
-                    build_model(config.model, 10, config.data.image_size)
-            except (UsageError, RuntimeError, ValueError) as error:
+                check_network(config)
+            except ConfigError as error:
                 raise ConfigError(f"no network can be built with {dimension.field}={label(value)}: {error}") from error
 
 
@@ -133,6 +133,7 @@ def search_to_dict(spec: SearchSpec) -> dict[str, Any]:
         "sampler": spec.sampler,
         "pruner": spec.pruner,
         "seeds_per_trial": spec.seeds_per_trial,
+        "precision": spec.precision,
     }
 
 
@@ -153,13 +154,17 @@ def search_from_dict(values: dict[str, Any]) -> SearchSpec:
             sampler=values["sampler"],
             pruner=values["pruner"],
             seeds_per_trial=values["seeds_per_trial"],
+            precision=values.get("precision", ""),  # older ones have none
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise UsageError(f"the search cannot be read; another cifarlab wrote it: {error}") from error
 
 
 def open_search(
-    name: str, storage: optuna.storages.BaseStorage, wanted: SearchSpec | None = None
+    name: str,
+    storage: optuna.storages.BaseStorage,
+    wanted: SearchSpec | None = None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> tuple[optuna.Study, SearchSpec]:
     """Open a search in its storage.
 
@@ -168,26 +173,32 @@ def open_search(
         storage: Where it is recorded.
         wanted: What to create if there is no search of that name, checked, and what one that is there has to be; None
             to take one that is there as it is.
+        notify: Takes one-line notices.
 
     Raises:
         UsageError: If there is none to take, or it is another one than wanted.
     """
     study = load_if_any(name, storage)
-    if wanted is not None and (study is None or SEARCH_KEY not in study.user_attrs):
-        if study is not None and study.user_attrs:
-            raise UsageError(f"{name!r} is no search but another study of this storage; choose another --name")
-        study = create_or_join(name, storage, attributes={SEARCH_KEY: search_to_dict(wanted)})
+    if not holds(study, SEARCH_KEY) and wanted is not None:
+        created = _with_one_precision(wanted, notify)
+        study = create_or_join(name, storage, attributes={SEARCH_KEY: search_to_dict(created)})
     if study is None or SEARCH_KEY not in study.user_attrs:
         others = [one.study_name for one in storage.get_all_studies() if SEARCH_KEY in one.user_attrs]
         raise UsageError(f"there is no search {name!r} in the storage; searches are {', '.join(others) or 'none yet'}")
     found = search_from_dict(study.user_attrs[SEARCH_KEY])
-    if wanted is not None and found != wanted:
+    if wanted is not None and found != (wanted := replace(wanted, precision=found.precision)):
         raise UsageError(
             f"the search {name} was begun with other settings ({_first_difference(found, wanted)}); "
             "continue it as it is with --join, or choose another --name"
         )
     study.sampler, study.pruner = build_sampler(found), build_pruner(found)
     return study, found
+
+
+def _with_one_precision(spec: SearchSpec, notify: Callable[[str], None]) -> SearchSpec:
+    if spec.recipe.train.precision != "auto" or any(one.field == "train.precision" for one in spec.space):
+        return spec
+    return replace(spec, precision=decide_precision(spec.recipe, notify))
 
 
 def _first_difference(found: SearchSpec, wanted: SearchSpec) -> str:
@@ -213,8 +224,8 @@ def build_sampler(spec: SearchSpec) -> optuna.samplers.BaseSampler:
 
     from cifarlab.seeding import derive_seed  # loads torch
 
-    def make(number: int) -> optuna.samplers.BaseSampler:
-        seed = derive_seed(spec.recipe.train.seed, "search", number) % 2**32
+    def make(number: int, parameter: str = "") -> optuna.samplers.BaseSampler:
+        seed = derive_seed(spec.recipe.train.seed, f"search {parameter}".strip(), number) % 2**32
         if spec.sampler != "tpe":
             return optuna.samplers.RandomSampler(seed=seed)
         with warnings.catch_warnings():
@@ -224,11 +235,14 @@ def build_sampler(spec: SearchSpec) -> optuna.samplers.BaseSampler:
     return _seeded_by_number(make)
 
 
-def _seeded_by_number(make: Callable[[int], optuna.samplers.BaseSampler]) -> optuna.samplers.BaseSampler:
+def _seeded_by_number(make: Callable[..., optuna.samplers.BaseSampler]) -> optuna.samplers.BaseSampler:
     import optuna
 
     class SeededByNumber(optuna.samplers.BaseSampler):
-        """Leaves every trial to a sampler of its own."""
+        """Leaves every trial to a sampler of its own, and every parameter that is drawn by itself to one more.
+
+        So a trial whose worker was killed between two draws goes on with what that worker would have drawn.
+        """
 
         def __init__(self) -> None:
             self._own = make(0)
@@ -247,7 +261,7 @@ def _seeded_by_number(make: Callable[[int], optuna.samplers.BaseSampler]) -> opt
             return self._own.sample_relative(study, trial, search_space)
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return self._own.sample_independent(study, trial, param_name, param_distribution)
+            return make(trial.number, param_name).sample_independent(study, trial, param_name, param_distribution)
 
         def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
             self._own.after_trial(study, trial, state, values)
@@ -265,5 +279,6 @@ def build_pruner(spec: SearchSpec) -> optuna.pruners.BasePruner:
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=spec.num_epochs, reduction_factor=3)
     # the first epochs say little, under a schedule that warms up least of all
     return optuna.pruners.MedianPruner(
-        n_startup_trials=_TRIALS_BEFORE_PRUNING, n_warmup_steps=math.ceil(spec.num_epochs / 3)
+        n_startup_trials=_TRIALS_BEFORE_PRUNING,
+        n_warmup_steps=spec.num_epochs // 3 + 1,  # the first epoch that ends after the first third
     )

@@ -91,10 +91,16 @@ def _moments(x_MC: torch.Tensor, shift_C: torch.Tensor) -> tuple[torch.Tensor, t
 
 @_compiled
 def _activate(
-    x_MC: torch.Tensor, mean_C: torch.Tensor, scale_C: torch.Tensor, bias_C: torch.Tensor, kind: str
+    x_MC: torch.Tensor,
+    shortcut_MC: torch.Tensor | None,
+    affine_C: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    kind: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the activation of the normalised values, and its derivative, which saves computing it in the backward."""
+    mean_C, scale_C, bias_C = affine_C
     z = (x_MC.float() - mean_C) * scale_C + bias_C
+    if shortcut_MC is not None:
+        z = z + shortcut_MC.float()
     if kind == "relu":
         slope = (z > 0).float()
         y = z * slope
@@ -123,24 +129,36 @@ def _combine(
     slope_MC: torch.Tensor,
     x_MC: torch.Tensor,
     factors_C: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-) -> torch.Tensor:
+    with_shortcut: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the gradients of the norm's input and, where there is one, of the shortcut."""
     of_grad_C, of_x_C, constant_C = factors_C
-    return (grad_MC.float() * slope_MC.float() * of_grad_C + x_MC.float() * of_x_C + constant_C).to(x_MC.dtype)
+    grad_z = grad_MC.float() * slope_MC.float()
+    grad_x = (grad_z * of_grad_C + x_MC.float() * of_x_C + constant_C).to(x_MC.dtype)
+    return grad_x, grad_z.to(x_MC.dtype) if with_shortcut else None
 
 
 class _NormActivate(torch.autograd.Function):
-    """Batch norm by the batch's own statistics, then the activation."""
+    """Batch norm by the batch's own statistics, a shortcut added where there is one, then the activation."""
 
     @staticmethod
     def forward(
-        ctx: Any, x_MC: torch.Tensor, bias_C: torch.Tensor, weight_C: torch.Tensor, shift_C: torch.Tensor, form: Any
+        ctx: Any,
+        x_MC: torch.Tensor,
+        shortcut_MC: torch.Tensor | None,
+        bias_C: torch.Tensor,
+        weight_C: torch.Tensor,
+        shift_C: torch.Tensor,
+        form: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         eps, kind = form
         mean_C, var_C = _moments(_own(x_MC), shift_C)
         inverse_C = torch.rsqrt(var_C + eps)
-        y_MC, slope_MC = _activate(_own(x_MC), mean_C, inverse_C * weight_C, _own(bias_C), kind)
+        shortcut_MC = None if shortcut_MC is None else _own(shortcut_MC)
+        y_MC, slope_MC = _activate(_own(x_MC), shortcut_MC, (mean_C, inverse_C * weight_C, _own(bias_C)), kind)
         ctx.save_for_backward(x_MC, slope_MC, mean_C, inverse_C, weight_C)
         ctx.mark_non_differentiable(mean_C, var_C)
+        ctx.with_shortcut = shortcut_MC is not None
         return y_MC, mean_C, var_C
 
     @staticmethod
@@ -151,7 +169,9 @@ class _NormActivate(torch.autograd.Function):
         of_grad_C = weight_C * inverse_C
         of_x_C = -of_grad_C * inverse_C.square() * grad_scale_C / len(x_MC)
         constant_C = -of_grad_C * grad_bias_C / len(x_MC) - of_x_C * mean_C
-        return _combine(grad_MC, slope_MC, x_MC, (of_grad_C, of_x_C, constant_C)), grad_bias_C, None, None, None
+        factors_C = (of_grad_C, of_x_C, constant_C)
+        grad_x_MC, grad_shortcut_MC = _combine(grad_MC, slope_MC, x_MC, factors_C, ctx.with_shortcut)
+        return grad_x_MC, grad_shortcut_MC, grad_bias_C, None, None, None
 
 
 def can_fuse(x_NCHW: torch.Tensor, norm: nn.Module) -> bool:
@@ -181,13 +201,16 @@ def max_pool(x_NCHW: torch.Tensor) -> torch.Tensor:
     return pooled_NHWC.permute(0, 3, 1, 2)
 
 
-def norm_activate(x_NCHW: torch.Tensor, norm: nn.BatchNorm2d, activation: str) -> torch.Tensor:
-    """Return activation(norm(x)) and update the running statistics of ``norm``.
+def norm_activate(
+    x_NCHW: torch.Tensor, norm: nn.BatchNorm2d, activation: str, *, shortcut_NCHW: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return activation(norm(x) + shortcut) and update the running statistics of ``norm``.
 
     Args:
         x_NCHW: N x C x H x W in channels_last order, or it is copied.
         norm: A batch norm in training mode whose weight is not trained.
         activation: 'relu', 'gelu' or 'silu'.
+        shortcut_NCHW: As x, in x's dtype; None for none.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -196,8 +219,9 @@ def norm_activate(x_NCHW: torch.Tensor, norm: nn.BatchNorm2d, activation: str) -
     assert not norm.weight.requires_grad
     num, channels, height, width = x_NCHW.shape
     x_MC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
+    shortcut_MC = None if shortcut_NCHW is None else shortcut_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
     y_MC, mean_C, var_C = _NormActivate.apply(  # type: ignore[no-untyped-call]
-        x_MC, norm.bias, norm.weight, norm.running_mean, (norm.eps, activation)
+        x_MC, shortcut_MC, norm.bias, norm.weight, norm.running_mean, (norm.eps, activation)
     )
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)

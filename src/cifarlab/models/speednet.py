@@ -69,16 +69,19 @@ class Group(nn.Module):
         if self.convs >= 2:
             x = self._norm_activate(self.conv2(x), self.norm2)
         if self.convs == 3:
-            x = self.activation(self.norm3(self.conv3(x)) + shortcut)
+            x = self._norm_activate(self.conv3(x), self.norm3, shortcut)
         return x
 
     def _can_fuse(self, x: torch.Tensor, norm: nn.BatchNorm2d) -> bool:
         return self.fused and self.kind in fused.ACTIVATIONS and fused.can_fuse(x, norm)
 
-    def _norm_activate(self, x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
+    def _norm_activate(
+        self, x: torch.Tensor, norm: nn.BatchNorm2d, shortcut: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if self._can_fuse(x, norm):
-            return fused.norm_activate(x, norm, self.kind)
-        y: torch.Tensor = self.activation(norm(x))
+            return fused.norm_activate(x, norm, self.kind, shortcut_NCHW=shortcut)
+        x = norm(x)
+        y: torch.Tensor = self.activation(x if shortcut is None else x + shortcut)
         return y
 
 

@@ -52,9 +52,6 @@ class TrainState:
     ema: nn.Module | None
     scaler: torch.amp.GradScaler | None
     best_weights: dict[str, torch.Tensor]
-    image_losses_2N: torch.Tensor | None
-    """Loss of every training image when it was last trained on, infinite before: as it stood when the epoch began, by
-    which its images were chosen, and as it stands; None where every epoch takes all images."""
     progress: Progress
 
 
@@ -64,8 +61,6 @@ def pack_state(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, An
     if state.ema is not None:
         tensors.update({f"ema/{name}": value for name, value in state.ema.state_dict().items()})
     tensors.update({f"best/{name}": value for name, value in state.best_weights.items()})
-    if state.image_losses_2N is not None:
-        tensors["image_losses"] = state.image_losses_2N
     values: dict[str, Any] = {"progress": asdict(state.progress)}
     if values["progress"]["plateau_best"] == float("inf"):
         values["progress"]["plateau_best"] = None
@@ -91,8 +86,6 @@ def unpack_state(state: TrainState, tensors: dict[str, torch.Tensor], values: di
             optimizer.load_state_dict(_unflatten(packed, tensors))
         if state.scaler is not None and values["scaler"] is not None:
             state.scaler.load_state_dict(values["scaler"])
-        if state.image_losses_2N is not None:
-            state.image_losses_2N.copy_(tensors["image_losses"])
         progress = dict(values["progress"])
         if progress["plateau_best"] is None:
             progress["plateau_best"] = float("inf")

@@ -42,7 +42,7 @@ def warm_up(
     model.train()
     for share in (0.0, *(until for until, _ in config.train.low_resolution if until < 1)):
         model.preprocess.image_size = training_size(config, share)
-        images_NCHW, *_ = loader.batch(0, None if state.image_losses_2N is None else state.image_losses_2N[0])
+        images_NCHW, *_ = loader.batch(0)
         with autocast(device, state.progress.precision):
             logits_NK = forward(images_NCHW)
         logits_NK.float().sum().backward()  # type: ignore[no-untyped-call]

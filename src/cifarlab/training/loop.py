@@ -109,7 +109,6 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
         # in fp16 small gradients would vanish; the scaler lifts them into range
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         best_weights={},
-        image_losses_2N=torch.full((2, len(train)), torch.inf, device=device) if config.train.hardest < 1 else None,
         progress=Progress(precision=precision, clock_seconds=clock_seconds),
     )
 
@@ -217,10 +216,7 @@ def _step(fitting: Fit) -> None:
     model.preprocess.image_size = training_size(config, step / fitting.loader.plan.num_steps)
     if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:
         model.network.whiten.bias.requires_grad_(not fitting.whitening_frozen)
-    losses_2N = state.image_losses_2N
-    if losses_2N is not None and step % fitting.loader.plan.steps_per_epoch == 0:
-        losses_2N[0] = losses_2N[1]  # an epoch's images are chosen once
-    images_NCHW, targets, labels_N = fitting.loader.batch(step, None if losses_2N is None else losses_2N[0])
+    images_NCHW, targets, labels_N = fitting.loader.batch(step)
     with autocast(fitting.device, state.progress.precision):
         logits_NK = fitting.forward(images_NCHW)
     logits_NK = logits_NK.float()
@@ -229,9 +225,6 @@ def _step(fitting: Fit) -> None:
     )
     if fitting.class_weights_K is not None and targets.ndim == 1:
         loss = loss * fitting.world.weight(fitting.class_weights_K[targets].sum())
-    if losses_2N is not None:
-        own_N = F.cross_entropy(logits_NK.detach(), labels_N, reduction="none")
-        losses_2N[1, fitting.loader.index(step)] = own_N
     fitting.unread.append(fitting.world.totals(loss.detach(), (logits_NK.detach().argmax(1) == labels_N).sum()))
     if fitting.device.type == "cpu":
         _check_finite(fitting, [fitting.unread[-1][0].item()], step)  # before the weights are touched
