@@ -11,6 +11,7 @@ from cifarlab.experiments.arms import (
     check_spec,
     expand_grid,
     load_arms,
+    make_arm,
     parse_setting,
     parse_vary,
     study_base,
@@ -36,7 +37,7 @@ def spec_of(arms, base=CONVNET, seeds=1, name="s"):
 
 def test_a_grid_is_every_combination_once_the_last_field_fastest():
     varies = [parse_vary(text, CONVNET) for text in ("activation=relu,gelu,silu", "augment.flip=none,random")]
-    arms = expand_grid(varies)
+    arms = expand_grid(varies, CONVNET)
     expected = list(itertools.product(["relu", "gelu", "silu"], ["none", "random"]))
     assert [tuple(arm.overrides.values()) for arm in arms] == expected
     configs = [trial_config(spec_of(arms), arm, 0) for arm in arms]
@@ -78,7 +79,7 @@ def test_the_last_part_of_a_name_is_enough_where_one_field_that_counts_ends_so(n
         ("batch_size=1,2", "may be train.batch_size or evaluate.batch_size"),
         ("train.batch_size=1.5,2", "must be of type int"),
         ("train.seed=1,2", "cannot be varied: every arm is trained on the same seeds"),
-        ("data.val_fraction=0.1,0.2", "cannot be varied: arms are compared on one set of validation images"),
+        ("data.val_fraction=0.1,0.2", "cannot be varied: configurations are compared on one set of validation images"),
         ("model.variant=a,b", "unknown field 'model.variant'"),
     ],
 )
@@ -97,9 +98,9 @@ def test_values_are_those_of_their_field():
 
 
 def test_labels_say_what_a_number_is():
-    assert [arm.label for arm in expand_grid([("optimizer.lr", [0.1, 0.05])])] == ["lr=0.1", "lr=0.05"]
-    assert [arm.label for arm in expand_grid([("model.convnet.activation", ["relu"])])] == ["relu"]
-    both = expand_grid([("train.batch_size", [1]), ("evaluate.batch_size", [2])])
+    assert [arm.label for arm in expand_grid([("optimizer.lr", [0.1, 0.05])], CONVNET)] == ["lr=0.1", "lr=0.05"]
+    assert [arm.label for arm in expand_grid([("model.convnet.activation", ["relu"])], CONVNET)] == ["relu"]
+    both = expand_grid([("train.batch_size", [1]), ("evaluate.batch_size", [2])], CONVNET)
     assert both[0].label == "train.batch_size=1, evaluate.batch_size=2"
 
 
@@ -121,7 +122,17 @@ def test_what_cannot_be_trained_is_refused_before_the_first_trial(arms, message)
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "../x", ".x", "a/b", "x" * 81])
+def test_a_grid_without_effect_is_refused_but_the_best_of_a_search_over_networks_is_not(tmp_path):
+    """There, a trial carries the values of all networks' fields; a grid would train the same thing twice."""
+    fields = {"model.name": "resnet", "model.convnet.dropout": 0.3}
+    check_spec(spec_of([Arm("t7", fields)]))
+    with pytest.raises(UsageError, match=r"arm 'name=resnet, dropout=0\.1': model\.convnet\.dropout has no"):
+        expand_grid([("model.name", ["convnet", "resnet"]), ("model.convnet.dropout", [0.1, 0.2])], CONVNET)
+    with pytest.raises(UsageError, match=r"arm 'mine': model\.convnet\.dropout has no effect"):
+        make_arm("mine", fields, CONVNET)
+
+
+@pytest.mark.parametrize("name", ["", "../x", ".x", "a/b", "x" * 101])
 def test_a_name_that_cannot_be_a_folder_is_refused(name):
     with pytest.raises(UsageError, match="a study's name is made of"):
         check_spec(spec_of([Arm("a")], name=name))
@@ -173,7 +184,8 @@ def test_a_study_holds_out_validation_images_and_does_not_move_with_the_working_
 def test_a_specification_survives_its_way_through_the_database():
     import json
 
-    arms = expand_grid([parse_vary("model.stages=[[1,8]],[[2,8],[1,16]]", CONVNET), parse_vary("lr=0.1,0.2", CONVNET)])
+    varies = [parse_vary(text, CONVNET) for text in ("model.stages=[[1,8]],[[2,8],[1,16]]", "lr=0.1,0.2")]
+    arms = expand_grid(varies, CONVNET)
     spec = spec_of(arms, seeds=4)
     assert spec_from_dict(json.loads(json.dumps(spec_to_dict(spec)))) == spec
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from tests.experiments.workers import ONE_OF_EACH
 
 from cifarlab.errors import UsageError
 from cifarlab.experiments.ablation import ablation_arms
@@ -11,7 +12,7 @@ from cifarlab.experiments.presets import PRESETS, preset_spec
 from cifarlab.experiments.study import trial_config
 from cifarlab.models import build_model
 from cifarlab.models.compute import mean_over_run, training_flops_per_image
-from cifarlab.recipes import RECIPES, load_recipe
+from cifarlab.recipes import load_recipe
 
 
 def configs(spec):
@@ -79,7 +80,7 @@ def test_the_learning_rate_grows_with_the_batch():
     assert rates == pytest.approx([0.05 / 128] * 5, rel=0.01)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_an_ablation_leaves_out_one_thing_at_a_time(name):
     base = load_recipe(name)
     arms = ablation_arms(base)

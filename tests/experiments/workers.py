@@ -9,16 +9,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 from tests.conftest import make_images
 
 from cifarlab.config import Config
 from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.study import Arm, StudySpec
+from cifarlab.recipes import RECIPES, load_recipe
 
 # forked from a server that has only imported: a worker is at work within milliseconds, and safe to kill
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["cifarlab.commands.study", "optuna", "sqlalchemy", "tests.experiments.workers"])
+CONTEXT.set_forkserver_preload(
+    [
+        "cifarlab.commands.study",
+        "optuna",
+        "sqlalchemy",
+        "alembic.command",
+        "alembic.migration",
+        "tests.experiments.pretend",
+        "tests.experiments.workers",
+    ]
+)
+ONE_OF_EACH = sorted({(load_recipe(n).model.name, load_recipe(n).optimizer.name): n for n in RECIPES}.values())
+"""One recipe for every family of networks and every optimiser it is trained with."""
+
+starts_processes = pytest.mark.xdist_group("processes")
+"""For the tests that use it, so that one server serves them all."""
 
 
 def write_images(root: Path, count: int = 60) -> Path:
@@ -78,6 +95,16 @@ def work(
     )
 
 
+def die_while_creating(path: Path) -> None:
+    """Create a database, but end without a farewell when its tables are there and their indices are not."""
+    from optuna.storages._rdb import storage
+
+    storage._VersionManager.__init__ = lambda *args, **keywords: os._exit(9)  # type: ignore[method-assign]
+    from cifarlab.experiments.storage import open_storage
+
+    open_storage(str(path))
+
+
 def start(target: Callable[..., None], *args: Any) -> Any:
     """Start a process."""
     process = CONTEXT.Process(target=target, args=args, daemon=True)
@@ -108,8 +135,8 @@ def acquire_all(url: str, num_keys: int, go: Any, won: Any) -> None:
 def open_queue_and_report(spec: StudySpec, url: str, go: Any, report: Any) -> None:
     """Set up or join a study; report its number of seeds, or the error."""
     from cifarlab.errors import CifarlabError
-    from cifarlab.experiments.queue import open_queue
     from cifarlab.experiments.storage import open_leases, open_storage
+    from cifarlab.experiments.study_queue import open_queue
 
     go.wait()
     try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,20 @@ from typing import Any
 import yaml
 
 from cifarlab.config import Config
-from cifarlab.config_yaml import typed_value
 from cifarlab.errors import ConfigError, UsageError
-from cifarlab.experiments.fields import field_types, idle_reason, resolve_name, with_values
+from cifarlab.experiments.fields import (
+    FIXED,
+    VAL_FRACTION,
+    idle_reason,
+    plain_value,
+    resolve_name,
+    with_absolute_paths,
+    with_values,
+)
 from cifarlab.experiments.space import label
-from cifarlab.experiments.study import Arm, StudySpec, check_name, planned_trials, trial_config
+from cifarlab.experiments.study import Arm, StudySpec, check_name, check_network, planned_trials, trial_config
 
-VAL_FRACTION = 0.1
-"""Share held out in a study where the recipe holds nothing out."""
-
-_REFUSED = {
-    "recipe": "it names the recipe and changes nothing",
-    "train.seed": "every arm is trained on the same seeds; say how many with --seeds",
-    "train.device": "it changes where is trained, not what is learnt",
-    "train.checkpoint_epochs": "it changes what is saved, not what is learnt",
-} | {
-    f"data.{name}": "arms are compared on one set of validation images, and it would change them"
-    for name in ("dataset", "folder", "csv", "corrupt", "val_fraction", "test_fraction", "split_seed")
-}
+_REFUSED = FIXED | {"train.seed": "every arm is trained on the same seeds; say how many with --seeds"}
 
 
 def parse_setting(text: str, config: Config) -> tuple[str, Any]:
@@ -43,7 +38,7 @@ def parse_setting(text: str, config: Config) -> tuple[str, Any]:
     """
     name, written = _parted(text, "--set")
     field = resolve_name(name, config)
-    return field, _plain(field, _yaml(field, written))
+    return field, plain_value(field, _yaml(field, written))
 
 
 def parse_vary(text: str, config: Config) -> tuple[str, list[Any]]:
@@ -58,7 +53,7 @@ def parse_vary(text: str, config: Config) -> tuple[str, list[Any]]:
     name, written = _parted(text, "--vary")
     field = resolve_name(name, config)
     _refuse(field)
-    values = [_plain(field, value) for value in _yaml(field, f"[{written}]")]
+    values = [plain_value(field, value) for value in _yaml(field, f"[{written}]")]
     if len(values) < 2:
         raise ConfigError(f"{field} needs at least two values to vary; to set it for all arms write --set {text}")
     if any(repr(a) == repr(b) for a, b in itertools.combinations(values, 2)):
@@ -80,25 +75,20 @@ def _yaml(field: str, written: str) -> Any:
         raise ConfigError(f"{field}={written.strip('[]')}: values are written like 0.1, relu or [1,32]") from error
 
 
-def _plain(field: str, value: Any) -> Any:
-    """Return a value as its field's type has it; to YAML 1e-3 is text."""
-    kind = field_types()[field]
-    if kind is float and isinstance(value, str):
-        with contextlib.suppress(ValueError):  # typed_value says what is wrong with it
-            value = float(value)
-    return typed_value(kind, value, field)
-
-
 def _refuse(field: str) -> None:
     if field in _REFUSED:
         raise ConfigError(f"{field} cannot be varied: {_REFUSED[field]}")
 
 
-def expand_grid(varies: Sequence[tuple[str, Sequence[Any]]]) -> tuple[Arm, ...]:
+def expand_grid(varies: Sequence[tuple[str, Sequence[Any]]], config: Config) -> tuple[Arm, ...]:
     """Return every combination of values as an arm, the last field changing fastest.
 
     Args:
         varies: Full dotted field names, each with its plain values.
+        config: What the arms change.
+
+    Raises:
+        ConfigError: For a field that is varied twice, or has no effect in one of the arms.
     """
     names = [field for field, _ in varies]
     if len(set(names)) < len(names):
@@ -107,6 +97,10 @@ def expand_grid(varies: Sequence[tuple[str, Sequence[Any]]]) -> tuple[Arm, ...]:
     arms = []
     for combination in itertools.product(*(values for _, values in varies)):
         overrides = dict(zip(names, combination, strict=True))
+        try:
+            _require_effect(names, with_values(config, overrides))
+        except ConfigError as error:
+            raise ConfigError(f"arm {_label(overrides)!r}: {error}") from error
         arms.append(Arm(_label(overrides), overrides))
     return tuple(arms)
 
@@ -144,7 +138,8 @@ def make_arm(name: str, fields: dict[str, Any], config: Config) -> Arm:
     """Build an arm from plain values by field names, short ones too; they count for the network the arm chooses.
 
     Raises:
-        ConfigError: For an unknown field, one that cannot be varied, or a value of another type, naming the arm.
+        ConfigError: For an unknown field, one that cannot be varied or has no effect, or a value that does not fit,
+            naming the arm.
     """
     try:
         chosen = {key: value for key, value in fields.items() if key == "model.name"}
@@ -153,10 +148,17 @@ def make_arm(name: str, fields: dict[str, Any], config: Config) -> Arm:
         for key, value in fields.items():
             field = resolve_name(str(key), own)
             _refuse(field)
-            overrides[field] = _plain(field, value)
+            overrides[field] = plain_value(field, value)
+        _require_effect(overrides, with_values(config, overrides))
     except ConfigError as error:
         raise ConfigError(f"arm {name!r}: {error}") from error
     return Arm(name, overrides)
+
+
+def _require_effect(fields: Iterable[str], config: Config) -> None:
+    for field in fields:
+        if reason := idle_reason(field, config):
+            raise ConfigError(reason)
 
 
 def study_base(config: Config) -> tuple[Config, list[str]]:
@@ -166,16 +168,12 @@ def study_base(config: Config) -> tuple[Config, list[str]]:
     save their state only when stopped: training them again costs less than the checkpoints would.
     """
     notes = []
-    data = replace(config.data, folder=_absolute(config.data.folder), csv=_absolute(config.data.csv))
+    data = with_absolute_paths(config.data)
     if data.val_fraction == 0:
         data = replace(data, val_fraction=VAL_FRACTION)
-        notes.append(f"{VAL_FRACTION:.0%} of the training images are held out for validation, which the recipe is not")
+        notes.append(f"the recipe trains on all images; {VAL_FRACTION:.0%} of them are held out here for validation")
     train = replace(config.train, checkpoint_epochs=0) if config.train.epochs <= 1 else config.train
     return replace(config, data=data, train=train), notes
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if path else ""
 
 
 def check_spec(spec: StudySpec) -> None:
@@ -195,10 +193,11 @@ def check_spec(spec: StudySpec) -> None:
     for arm, seed in planned_trials(replace(spec, seeds=1)):
         try:
             config = trial_config(spec, arm, seed)
-            idle = [idle_reason(field, config) for field in arm.overrides if field != "model.name"]
-            if any(idle):
-                raise ConfigError(next(filter(None, idle)))
-            _check_network(config)
+            # the best of a search over networks carries the values of the fields of all of them
+            idle = filter(None, (idle_reason(field, config, frozenset(arm.overrides)) for field in arm.overrides))
+            if reason := next(idle, ""):
+                raise ConfigError(reason)
+            check_network(config)
         except ConfigError as error:
             raise ConfigError(f"arm {arm.label!r}: {error}") from error
         if repr(config) in seen:
@@ -207,12 +206,3 @@ def check_spec(spec: StudySpec) -> None:
     labels = [arm.label for arm in spec.arms]
     if len(set(labels)) < len(labels):
         raise UsageError(f"two arms are called {next(one for one in labels if labels.count(one) > 1)!r}; rename one")
-
-
-def _check_network(config: Config) -> None:
-    import torch
-
-    from cifarlab.models import build_model
-
-    with torch.device("meta"):  # shapes without values: the largest network takes milliseconds
-        build_model(config.model, 10, config.data.image_size)

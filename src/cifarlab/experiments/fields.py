@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from cifarlab.config import Config, ModelConfig
-from cifarlab.config_yaml import config_from_dict, config_to_dict
+from cifarlab.config import Config, DataConfig, ModelConfig
+from cifarlab.config_yaml import config_from_dict, config_to_dict, typed_value
 from cifarlab.errors import ConfigError
+
+VAL_FRACTION = 0.1
+"""Share of the training images held out in studies and searches where the recipe trains on all of them."""
+
+FIXED = {
+    "recipe": "it names the recipe and changes nothing",
+    "train.device": "it changes where is trained, not what is learnt",
+    "train.checkpoint_epochs": "it changes what is saved, not what is learnt",
+} | {
+    f"data.{name}": "configurations are compared on one set of validation images, and it would change them"
+    for name in ("dataset", "folder", "csv", "corrupt", "val_fraction", "test_fraction", "split_seed")
+}
+"""Fields that are the same in all trials, and why."""
 
 _FAMILIES = tuple(name for name, kind in typing.get_type_hints(ModelConfig).items() if dataclasses.is_dataclass(kind))
 
@@ -95,6 +110,28 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
             part = part[section]
         part[field] = value
     return config_from_dict(plain)
+
+
+def plain_value(field: str, value: Any) -> Any:
+    """Return a value as its field's type has it; to YAML 1e-3 is text.
+
+    Raises:
+        ConfigError: If it is of another type, naming the field.
+    """
+    kind = field_types()[field]
+    if kind is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):  # typed_value says what is wrong with it
+            value = float(value)
+    return typed_value(kind, value, field)
+
+
+def with_absolute_paths(data: DataConfig) -> DataConfig:
+    """Return the same images by paths that hold in every folder from which somebody goes on."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).resolve()) if path else ""
+
+    return dataclasses.replace(data, folder=absolute(data.folder), csv=absolute(data.csv))
 
 
 def value_of(config: Config, name: str) -> Any:

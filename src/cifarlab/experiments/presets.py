@@ -46,7 +46,7 @@ class Preset:
 
 
 def _vary(name: str, *values: Any) -> Callable[[Config], tuple[Arm, ...]]:
-    return lambda config: expand_grid([(resolve_name(name, config), values)])
+    return lambda config: expand_grid([(resolve_name(name, config), values)], config)
 
 
 def _listed(arms: Mapping[str, Fields]) -> Callable[[Config], tuple[Arm, ...]]:
@@ -116,7 +116,7 @@ def _batch_sizes(config: Config) -> tuple[Arm, ...]:
 def _learning_rates(config: Config) -> tuple[Arm, ...]:
     """Half-decades around the configuration's learning rate."""
     rates = [float(f"{config.optimizer.lr * factor:.1g}") for factor in (0.06, 0.2, 0.6, 2.0, 6.0)]
-    return expand_grid([("optimizer.lr", rates)])
+    return expand_grid([("optimizer.lr", rates)], config)
 
 
 _ARCHITECTURES: dict[str, Fields] = {

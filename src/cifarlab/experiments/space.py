@@ -21,19 +21,10 @@ from typing import Any, Literal, Protocol
 import yaml
 
 from cifarlab.config import Config
-from cifarlab.config_yaml import typed_value
 from cifarlab.errors import ConfigError
-from cifarlab.experiments.fields import field_types, idle_reason, resolve_name, with_values
+from cifarlab.experiments.fields import FIXED, field_types, idle_reason, plain_value, resolve_name, with_values
 
-_REFUSED = {
-    "recipe": "it names the recipe and changes nothing",
-    "train.seed": "the best seed is luck, not a setting; try --confirm, which trains on fresh seeds",
-    "train.device": "it changes where is trained, not what is learnt",
-    "train.checkpoint_epochs": "it changes what is saved, not what is learnt",
-} | {
-    f"data.{name}": "trials are compared on one set of validation images, and it would change them"
-    for name in ("dataset", "folder", "csv", "corrupt", "val_fraction", "test_fraction", "split_seed")
-}
+_REFUSED = FIXED | {"train.seed": "the best seed is luck, not a setting; try --confirm, which trains on fresh seeds"}
 _GRID_AXIS = 1000
 
 
@@ -224,21 +215,12 @@ def _dimension(field: str, written: Any) -> Dimension:
             ) from error
     if not isinstance(written, list):
         written = [written]
-    choices = tuple(_plain(field, kind, value) for value in written)
+    choices = tuple(plain_value(field, value) for value in written)
     if any(_same(a, b) for a, b in itertools.combinations(choices, 2)):
         raise ConfigError(f"{field} has a value twice: {', '.join(map(label, choices))}")
     if len(choices) < 2:
         raise ConfigError(f"{field} needs at least two values to search; to set it for all trials use its own flag")
     return Dimension(field=field, kind="list", choices=choices)
-
-
-def _plain(field: str, kind: Any, value: Any) -> Any:
-    """Return a listed value as its field's type has it; 1e-3 is text to YAML."""
-    try:
-        number = float(value) if kind is float and isinstance(value, str) else value
-    except ValueError:
-        number = value
-    return typed_value(kind, number, field)
 
 
 def _range_from_text(field: str, kind: Any, written: str) -> Dimension:

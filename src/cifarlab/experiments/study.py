@@ -7,6 +7,7 @@ be written to a database and read on another machine.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SPEC_KEY = "cifarlab_study"
 """User attribute of the Optuna study that holds the specification."""
+
+LONGEST_NAME = 100
+"""Characters of a study's name; that of a search is shorter, so that its confirmation can be named after it."""
 
 TrialState = Literal["waiting", "running", "complete", "failed"]
 
@@ -91,6 +95,11 @@ class StudyTrial:
         return float(max(self.figures["wall_clock_seconds"], self.figures["train_clock_seconds"]))
 
 
+def headline(figures: dict[str, Any]) -> float:
+    """Return the accuracy on val that a run is judged by: with test-time views where it has them."""
+    return float(figures.get("val/accuracy_tta", figures["val/accuracy"]))
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """A study and its trials, in the order in which they are worked on: the first seed of every arm, then the next."""
@@ -129,12 +138,40 @@ def _slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-.")[:60] or "arm"
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, longest: int = LONGEST_NAME) -> None:
     """Raise UsageError unless a study's name can begin the names of folders."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+    if len(name) > longest or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(
-            f"a study's name is made of letters, digits, '.', '_' and '-', at most 80 of them, not {name!r}"
+            f"a study's name is made of letters, digits, '.', '_' and '-', at most {longest} of them, not {name!r}"
         )
+
+
+def check_network(config: Config) -> None:
+    """Raise ConfigError unless the network of a configuration can be built."""
+    import torch
+
+    from cifarlab.models import build_model
+
+    try:
+        with torch.device("meta"):  # shapes without values: the largest network takes milliseconds
+            build_model(config.model, 10, config.data.image_size)
+    except (UsageError, RuntimeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def decide_precision(config: Config, notify: Callable[[str], None]) -> str:
+    """Return the precision in which all trials of a configuration train.
+
+    Decided by every worker, ``auto`` might come out otherwise with what else a machine does.
+    """
+    if config.train.precision != "auto":
+        return config.train.precision
+    from cifarlab.device import choose_device, choose_precision
+
+    precision, notice = choose_precision("auto", choose_device(config.train.device))
+    if notice:
+        notify(notice)
+    return precision
 
 
 def spec_to_dict(spec: StudySpec) -> dict[str, Any]:
