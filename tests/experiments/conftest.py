@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.experiments.workers import write_images
+
+from cifarlab.experiments import storage
 
 
 def _lacks_user(name: str) -> bool:
@@ -23,8 +27,52 @@ def photos(tmp_path_factory) -> Path:
     return write_images(tmp_path_factory.mktemp("photos"))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A database with all its tables, which take longer to make than most tests."""
+    path = tmp_path_factory.mktemp("database") / "experiments.db"
+    storage.open_leases(str(path)).close()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _copied_database(request, monkeypatch) -> None:
+    """New databases are copies of one."""
+    create = storage._create_file
+
+    def copy(path: Path) -> None:
+        if path.parent.name.startswith("database"):
+            create(path)
+        else:
+            shutil.copyfile(request.getfixturevalue("empty_database"), path)
+
+    monkeypatch.setattr(storage, "_create_file", copy)
+
+
+@pytest.fixture(autouse=True)
+def _without_fsync(monkeypatch) -> None:
+    """What is written need not survive the end of the machine, only that of a process."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    options = storage._engine_options
+
+    def careless(url: str) -> dict[str, Any]:
+        found = options(url)
+        if url.startswith("sqlite"):
+            found["connect_args"]["factory"] = _CarelessConnection
+        return found
+
+    monkeypatch.setattr(storage, "_engine_options", careless)
+
+
+class _CarelessConnection(sqlite3.Connection):
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.execute("PRAGMA synchronous = OFF")
+
+
 @pytest.fixture
-def sqlite(tmp_path) -> str:
+def sqlite(tmp_path, empty_database) -> str:
+    shutil.copyfile(empty_database, tmp_path / "experiments.db")
     return f"sqlite:///{tmp_path}/experiments.db"
 
 

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.experiments.workers import CONTEXT, acquire_all, await_that, start
+from tests.experiments.workers import CONTEXT, acquire_all, await_that, start, starts_processes
 
+from cifarlab.errors import StoppedError
 from cifarlab.experiments import leases as lease_module
-from cifarlab.experiments.leases import Heartbeat, Watch, Worker, claim, is_dead, this_worker
+from cifarlab.experiments.leases import Heartbeat, Watch, Worker, alone, claim, is_dead, this_worker
 from cifarlab.experiments.storage import open_leases
 
-NUM_KEYS = 60
+NUM_KEYS = 12
 linux = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux's /proc")
 
 
@@ -31,6 +32,7 @@ def end(workers):
         worker.join()
 
 
+@starts_processes
 def test_of_several_processes_one_gets_each_key(storage_url):
     workers, shares = race(storage_url, 3)
     end(workers)
@@ -38,6 +40,8 @@ def test_of_several_processes_one_gets_each_key(storage_url):
 
 
 @linux
+@starts_processes
+@pytest.mark.slow
 def test_what_a_killed_process_held_is_taken_over_by_one_of_the_others(storage_url):
     first, [everything] = race(storage_url, 1)
     assert len(everything) == NUM_KEYS
@@ -87,14 +91,45 @@ def test_a_lease_is_silent_when_its_beats_stand_still_for_long_enough(sqlite, mo
     one.acquire("a")
     watch = Watch(patience_seconds=60)
     judged = []
-    for now in (0.0, 59.0, 61.0):  # noqa: B007 read by the clock
+    for now in (0.0, 30.0, 59.0, 61.0):  # noqa: B007 read by the clock
         judged.append(watch.judge(other.held()["a"]))
-    assert judged == ["alive", "alive", "silent"]
+    assert judged == ["alive", "alive", "alive", "silent"]
     one.beat("a")
-    assert claim(other, watch, "a", other.held()) is None
+    for now in (62.0, 90.0, 120.0):  # noqa: B007 read by the clock
+        assert claim(other, watch, "a", other.held()) is None
     now = 130.0
     assert claim(other, watch, "a", other.held()).previous == "silent"
     assert not one.beat("a")
+
+
+def test_who_was_halted_himself_takes_nobody_for_silent_at_once(sqlite, monkeypatch):
+    """Where a machine sleeps, all its workers do: each would find the others silent when it wakes."""
+    now = 0.0
+    monkeypatch.setattr(lease_module, "_now", lambda: now)
+    one, other = open_leases(sqlite), open_leases(sqlite)
+    one.acquire("a")
+    watch, judged = Watch(patience_seconds=60), []
+    for now in (0.0, 3600.0, 3620.0, 3640.0, 3660.0, 3661.0):  # noqa: B007 read by the clock
+        judged.append(watch.judge(other.held()["a"]))
+    assert judged == ["alive"] * 5 + ["silent"]
+
+
+def test_what_this_worker_holds_already_is_its_own(sqlite):
+    """As after a call that the database carried out, but whose answer it broke off."""
+    one, other = open_leases(sqlite), open_leases(sqlite)
+    one.acquire("a")
+    assert claim(one, Watch(), "a", one.held()).previous == "nobody"
+    assert claim(other, Watch(), "a", other.held()) is None
+
+
+def test_one_worker_at_a_time_and_who_waits_can_be_stopped(sqlite):
+    one, other = open_leases(sqlite), open_leases(sqlite)
+    with alone(one, Watch(), "a"), pytest.raises(StoppedError) as caught, alone(other, Watch(), "a", lambda: 15):
+        pytest.fail("both are alone")
+    assert caught.value.exit_code == 143
+    with alone(other, Watch(), "a"):
+        assert [lease.key for lease in one.held().values()] == ["a"]
+    assert one.held() == {}
 
 
 @linux

@@ -1,10 +1,14 @@
 """The storage: where it is, what is said when it cannot be opened, and that workers wait while it is away."""
 
+import os
 import sys
+import time
 
+import optuna
 import pytest
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
+from tests.experiments.workers import die_while_creating, start, starts_processes
 
 from cifarlab.errors import MissingExtraError, UsageError
 from cifarlab.experiments import storage as storage_module
@@ -21,6 +25,11 @@ from cifarlab.experiments.storage import (
 from cifarlab.run import runs_root
 
 
+@pytest.fixture(autouse=True)
+def _copied_database():
+    """Here databases are made, not copied."""
+
+
 def test_the_default_is_a_file_in_the_runs_folder(tmp_path, monkeypatch):
     assert storage_url() == f"sqlite:///{runs_root() / 'experiments.db'}"
     monkeypatch.chdir(tmp_path)
@@ -35,6 +44,78 @@ def test_a_folder_s_name_may_hold_braces_and_blanks(tmp_path):
     create_or_join("s", open_storage(str(path)), attributes={})
     assert path.is_file()
     assert open_leases(str(path)).acquire("k")
+
+
+@starts_processes
+def test_a_process_killed_while_it_creates_the_database_leaves_none(tmp_path):
+    """Tables without the unique index of the studies' names would let every worker create a study of its own."""
+    path = tmp_path / "x.db"
+    for _ in range(2):
+        killed = start(die_while_creating, path)
+        killed.join()
+        assert killed.exitcode == 9
+    left = list(tmp_path.iterdir())
+    assert len([file for file in left if file.suffix == ".tmp"]) == 2, "each has a file of its own"
+    assert not path.exists()
+    storage = open_storage(str(path))
+    optuna.create_study(storage=storage, study_name="s")
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    assert set(tmp_path.iterdir()) == {path, *left}, "another process may be writing them"
+    for file in left:
+        os.utime(file, (time.time() - 4000,) * 2)
+    open_storage(str(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whoever_opens_it_first_the_database_is_whole(tmp_path):
+    path = tmp_path / "x.db"
+    assert open_leases(str(path)).acquire("k")
+    optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        optuna.create_study(storage=open_storage(str(path)), study_name="s")
+
+
+def test_waits_for_a_server_have_an_end(monkeypatch):
+    options = storage_module._engine_options(
+        "postgresql+psycopg://u@h/x?options=-c%20search_path%3Da&connect_timeout=3"
+    )
+    assert options["connect_args"] == {
+        "tcp_user_timeout": 60_000,
+        "options": "-c lock_timeout=60s -c idle_in_transaction_session_timeout=60s -c search_path=a",
+    }
+    assert storage_module._engine_options("postgresql://h/x")["connect_args"]["connect_timeout"] == 10
+
+
+@pytest.mark.slow
+def test_a_worker_halted_within_a_transaction_keeps_others_out_for_a_while_only(postgres_url, monkeypatch):
+    monkeypatch.setattr(storage_module, "_LOCK_SECONDS", 2)
+    halted, other = open_leases(postgres_url), open_leases(postgres_url)
+    assert other.acquire("a")
+    mine = sqlalchemy.text("UPDATE cifarlab_leases SET beats = 99")
+    with halted._engine.connect() as connection:
+        connection.execute(mine)  # holds the row, and is halted
+        start, notes = time.monotonic(), []
+        assert patiently(lambda: other.beat("a"), notify=notes.append)
+        assert 1 < time.monotonic() - start < 20
+        with pytest.raises(sqlalchemy.exc.DBAPIError):
+            connection.execute(mine)  # its transaction is gone
+    assert patiently(lambda: halted.held()["a"].beats) == 1
+
+
+def test_a_transaction_that_the_server_ended_is_tried_again(monkeypatch):
+    psycopg = pytest.importorskip("psycopg", reason="PostgreSQL needs the extra 'postgres'")
+    monkeypatch.setattr(storage_module.time, "sleep", lambda seconds: None)
+    gone = psycopg.errors.IdleInTransactionSessionTimeout("terminating connection")
+    error = sqlalchemy.exc.DBAPIError.instance("s", {}, gone, psycopg.Error)
+    outcomes = [error, 7]
+
+    def call():
+        if isinstance(outcome := outcomes.pop(0), Exception):
+            raise outcome
+        return outcome
+
+    assert patiently(call) == 7
 
 
 def test_a_password_is_never_shown():

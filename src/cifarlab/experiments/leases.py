@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from cifarlab.errors import MissingExtraError
+from cifarlab.errors import MissingExtraError, StoppedError
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -205,17 +207,23 @@ class Watch:
     """
 
     patience_seconds: float = PATIENCE_SECONDS
-    _seen: dict[str, tuple[str, int, float]] = field(default_factory=dict)
+    _seen: dict[str, tuple[str, int, float, float]] = field(default_factory=dict)
+    """By key: owner, beats, when these were seen first, and when last."""
 
     def judge(self, lease: Lease) -> Literal["alive", "silent", "dead"]:
-        """Judge a lease: its worker is certainly dead, has been silent for too long, or has to be taken for alive."""
+        """Judge a lease: its worker is certainly dead, has been silent for too long, or has to be taken for alive.
+
+        Who has not looked for long, perhaps because he was halted himself or his machine slept, counts anew: the other
+        may have been halted with him.
+        """
         if is_dead(lease.worker):
             return "dead"
-        owner, beats, since = self._seen.get(lease.key, ("", -1, 0.0))
-        if (owner, beats) != (lease.owner, lease.beats):
-            self._seen[lease.key] = (lease.owner, lease.beats, _now())
-            return "alive"
-        return "silent" if _now() - since > self.patience_seconds else "alive"
+        now = _now()
+        owner, beats, since, looked = self._seen.get(lease.key, ("", -1, 0.0, 0.0))
+        if (owner, beats) != (lease.owner, lease.beats) or now - looked > self.patience_seconds / 2:
+            since = now
+        self._seen[lease.key] = (lease.owner, lease.beats, since, now)
+        return "silent" if now - since > self.patience_seconds else "alive"
 
 
 @dataclass(frozen=True)
@@ -246,10 +254,29 @@ def claim(leases: Leases, watch: Watch, key: str, held: dict[str, Lease]) -> Cla
     lease = held.get(key)
     if lease is None:
         return Claim(key, "nobody") if leases.acquire(key) else None
+    if leases.is_mine(lease):  # from a call that the database broke off
+        return Claim(key, "nobody")
     judged = watch.judge(lease)
     if judged == "alive" or not leases.take_over(lease):
         return None
     return Claim(key, judged)
+
+
+@contextmanager
+def alone(leases: Leases, watch: Watch, key: str, stop_signal: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    """Hold a lease for a moment, and wait for it as long as another worker has it.
+
+    Raises:
+        StoppedError: If a stop was requested meanwhile.
+    """
+    while claim(leases, watch, key, leases.held()) is None:
+        if number := stop_signal():
+            raise StoppedError("stopped while waiting for another worker; the same command goes on", number)
+        time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 two processes out of step
+    try:
+        yield
+    finally:
+        leases.release(key)
 
 
 class Heartbeat:

@@ -6,13 +6,17 @@ works on which trial is held in a table beside them (leases.py).
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import os
 import random
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cifarlab.errors import CifarlabError, MissingExtraError, UsageError
+from cifarlab.errors import MissingExtraError, StorageError, UsageError
 from cifarlab.experiments.leases import Leases, require_tune
 
 if TYPE_CHECKING:
@@ -20,14 +24,11 @@ if TYPE_CHECKING:
 
 FILE_NAME = "experiments.db"
 _LOCK_SECONDS = 60  # how long a statement waits for another process to finish its own
+_STALE_SECONDS = 3600.0
 _CREATION_TRIES = 20
 _AWAY_SECONDS = 300.0
 
 Result = TypeVar("Result")
-
-
-class StorageError(CifarlabError):
-    """The database of studies cannot be opened, or has been away for too long."""
 
 
 def storage_url(given: str | None = None) -> str:
@@ -104,7 +105,17 @@ def open_leases(url: str | None = None) -> Leases:
 def _engine_options(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": _LOCK_SECONDS}}
-    return {"pool_pre_ping": True}  # a server that was restarted is noticed before a statement fails
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a server that was restarted is noticed before a statement fails
+    if url.startswith("postgresql"):
+        import sqlalchemy
+
+        given = sqlalchemy.make_url(url).query
+        # a worker that is halted within a transaction, or cut off, keeps the others out for so long and no longer
+        limits = f"-c lock_timeout={_LOCK_SECONDS}s -c idle_in_transaction_session_timeout={_LOCK_SECONDS}s"
+        ours = {"connect_timeout": 10, "tcp_user_timeout": 1000 * _LOCK_SECONDS}
+        options["connect_args"] = {name: value for name, value in ours.items() if name not in given}
+        options["connect_args"]["options"] = f"{limits} {given.get('options', '')}".strip()
+    return options
 
 
 def _created(url: str, create: Callable[[], Result]) -> Result:
@@ -115,15 +126,15 @@ def _created(url: str, create: Callable[[], Result]) -> Result:
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
 
-    _prepare_file(url)
     for attempt in range(_CREATION_TRIES):
         try:
+            _prepare_file(url)
             return create()
         except sqlalchemy.exc.ArgumentError as error:
             raise UsageError(
                 f"{shown_url(url)} is no storage; give a file, or a URL such as postgresql://user@host/name"
             ) from error
-        except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        except ImportError as error:
             if url.startswith("postgresql"):
                 raise MissingExtraError("psycopg", "postgres") from error
             raise UsageError(f"no driver for {shown_url(url)}: {_first_line(error)}") from error
@@ -143,6 +154,42 @@ def _prepare_file(url: str) -> None:
             raise StorageError(
                 f"cannot create {path.parent}: {error.strerror}; choose another folder with CIFARLAB_RUNS"
             ) from error
+        _remove_stale(path)
+        if not path.exists():
+            _create_file(path)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what processes left that were killed while they created the database."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
+        with contextlib.suppress(OSError):  # another process removes it too
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
+
+
+def _create_file(path: Path) -> None:
+    """Create an SQLite database with all of Optuna's tables under another name, and only then give it its own.
+
+    Optuna creates tables and then their indices, each of which SQLite makes durable at once. A process killed in
+    between would leave a database without the index that keeps the names of studies unique, for good.
+    """
+    import optuna
+    import sqlalchemy
+
+    # process ids repeat, among machines and containers at once
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        url = f"sqlite:///{temporary}".replace("{", "{{").replace("}", "}}")
+        optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": sqlalchemy.NullPool}).remove_session()
+        try:
+            os.link(temporary, path)
+        except FileExistsError:  # another process was faster
+            return
+        except OSError:  # a file system without links
+            if not path.exists():
+                temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _is_hopeless(error: Exception) -> bool:
@@ -161,26 +208,18 @@ def create_or_join(
     storage: optuna.storages.BaseStorage,
     *,
     attributes: dict[str, Any],
-    direction: Literal["maximize", "minimize"] = "maximize",
-    sampler: optuna.samplers.BaseSampler | None = None,
-    pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """Create an Optuna study, or join the one of that name, whichever process is faster.
+    """Create an Optuna study that looks for a high value, or join the one of that name, whichever process is faster.
 
     Args:
         name: The study's name.
         storage: From :func:`open_storage`.
         attributes: User attributes (JSON values) of the study. One that is there already stays as it is: the caller
             compares what the returned study holds with what it wants.
-        direction: Whether a higher value is better.
-        sampler: Optuna's sampler, for searches.
-        pruner: Optuna's pruner, for searches.
     """
     import optuna
 
-    study = optuna.create_study(
-        storage=storage, study_name=name, direction=direction, sampler=sampler, pruner=pruner, load_if_exists=True
-    )
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
     present = study.user_attrs
     for key, value in attributes.items():
         if key not in present:
@@ -196,6 +235,24 @@ def load_if_any(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
+
+
+def holds(study: optuna.Study | None, key: str) -> bool:
+    """Return whether a study has a user attribute: whether it is of the kind that the attribute specifies.
+
+    Args:
+        study: From :func:`load_if_any`.
+        key: Name of the attribute.
+
+    Raises:
+        UsageError: If the study is of another kind. One without anything in it is of none as yet: its creator has not
+            come further, or was killed.
+    """
+    if study is None or key in study.user_attrs:
+        return study is not None
+    if study.user_attrs or study.get_trials(deepcopy=False):
+        raise UsageError(f"the storage holds something else by the name {study.study_name!r}; choose another --name")
+    return False
 
 
 def patiently(
@@ -214,15 +271,17 @@ def patiently(
     Raises:
         StorageError: If the database stays away.
     """
-    import sqlalchemy
     from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
+    # a transaction that PostgreSQL ended, because this worker was halted within it, is an InternalError
+    passing = (OperationalError, InterfaceError, InternalError, StorageInternalError)
     until = time.monotonic() + seconds
     told = False
     while True:
         try:
             return call()
-        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, StorageInternalError) as error:
+        except passing as error:
             if time.monotonic() > until:
                 raise StorageError(f"the storage does not answer: {_first_line(error)}") from error
             if not told:
