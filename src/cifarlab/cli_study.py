@@ -32,6 +32,9 @@ def run_study(argv: Sequence[str]) -> None:
 
     require_tune()
     spec = _specify(arguments)
+    from cifarlab.experiments.arms import check_spec
+
+    check_spec(spec)  # a mistake is told before a plan or a download
     if arguments.plan is not None:
         _run_plan(spec, arguments)
         return
@@ -51,7 +54,9 @@ def run_study(argv: Sequence[str]) -> None:
             on_end=display.end,
         )
         if arguments.test:
-            judge_on_test(record, stop_signal=hooks.stop_signal, notify=display.notify)
+            judge_on_test(
+                record, storage=arguments.storage or None, stop_signal=hooks.stop_signal, notify=display.notify
+            )
     page = write_study_page(record, arguments.out or page_folder(spec.name))
     _print_study(page, arguments.json)
     failed = [trial for trial in record.trials if trial.state == "failed"]
@@ -120,7 +125,7 @@ def _described(arguments: StudyArguments) -> StudySpec:
     if arguments.arms:
         arms, what = load_arms(arguments.arms, config), [arguments.arms.stem]
     elif varied:
-        arms, what = expand_grid(varied), [field.rpartition(".")[2] for field, _ in varied]
+        arms, what = expand_grid(varied, config), [field.rpartition(".")[2] for field, _ in varied]
     else:
         arms, what = (Arm(config.recipe, {}),), ["seeds"]
     question = f"What does {config.recipe} gain from {' and '.join(what)}?" if what != ["seeds"] else ""

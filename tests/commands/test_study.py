@@ -1,26 +1,50 @@
 """``cifarlab study`` as a user meets it: a grid on a small image folder, failures, signals, plans, mistakes."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tests.experiments.workers import write_images
+import torch
+from tests.experiments.workers import await_that, tiny_spec
 
+from cifarlab import cli_study
 from cifarlab.cli import main
-from cifarlab.experiments.storage import open_storage
+from cifarlab.commands import study as study_module
+from cifarlab.commands import train as train_module
+from cifarlab.commands.study import judge_on_test, study
+from cifarlab.errors import CifarlabError, StoppedError, UsageError
+from cifarlab.experiments import page as page_module
+from cifarlab.experiments.storage import open_leases, open_storage
 from cifarlab.experiments.study import load_study
+from cifarlab.experiments.study_queue import finish, open_queue, take
 from cifarlab.run import Run, runs_root
+from cifarlab.training.loop import Hooks
 
 
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("photos"))
+@pytest.fixture(autouse=True)
+def _without_curves(monkeypatch):
+    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
+    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+
+
+@pytest.fixture
+def one_page(monkeypatch):
+    """Write the page of a study once only: its figures take longer than its trials."""
+    written, write = [], page_module.write_study_page
+
+    def once(record, out):
+        written.append(written[0] if written else write(record, out))
+        return written[0]
+
+    monkeypatch.setattr(page_module, "write_study_page", once)
+    return written
 
 
 @pytest.fixture
@@ -43,7 +67,7 @@ def record(name):
     return load_study(name, open_storage())
 
 
-def test_a_grid_becomes_runs_a_record_and_a_page(words, capsys):
+def test_a_grid_becomes_runs_a_record_and_a_page(words, capsys, one_page):
     vary = ["--vary", "activation=relu,tanh", "--vary", "augment.flip=none,random"]
     assert main([*words, *vary, "--seeds", "1", "--name", "grid", "--json"]) == 0
     captured = capsys.readouterr()
@@ -63,17 +87,68 @@ def test_a_grid_becomes_runs_a_record_and_a_page(words, capsys):
     assert sorted(runs_root().iterdir()) == before
 
 
-def test_test_is_read_once_for_every_run_and_only_when_asked_for(words, capsys):
+def test_test_is_read_once_for_every_run_and_only_when_asked_for(words, capsys, one_page):
     command = [*words, "--vary", "activation=relu,tanh", "--seeds", "1", "--name", "t", "--test"]
     for _ in range(2):
         assert main(command) == 0
     for trial in record("t").trials:
         [read] = Run.open(trial.run).test_reads()
         assert read["reason"] == "study t"
+    Run.open("t-tanh-s0").path.rename(runs_root().parent / "elsewhere")
     capsys.readouterr()
+    assert main(command) == 0, "the page is written without it"
+    captured = capsys.readouterr()
+    assert "1 of 2 run folders are not on this machine" in captured.err
+    assert "page: " in captured.out
 
 
-def test_a_trial_whose_loss_explodes_fails_alone(words, capsys):
+@pytest.fixture
+def judged(monkeypatch):
+    """Names of the runs that were evaluated on test, which takes a moment here."""
+    names = []
+
+    def evaluate(run, *, split, reason):
+        names.append(run.name)
+        time.sleep(0.2)
+        (run.path / "predictions").mkdir(exist_ok=True)
+        (run.path / "predictions" / "test.safetensors").touch()
+        return SimpleNamespace(accuracy=SimpleNamespace(value=0.5), accuracy_tta=None)
+
+    monkeypatch.setattr(study_module, "evaluate", evaluate)
+    return names
+
+
+@pytest.fixture
+def trained(photos):
+    """A study of two trials that are recorded as complete."""
+    spec = tiny_spec(photos, seeds=1)
+    queue = open_queue(spec, open_storage(), open_leases())
+    while work := take(queue):
+        run = Run.create(work.config, name=f"tiny-{work.arm}")
+        run.write_json("result.json", figures := {"val/accuracy": 0.5})
+        finish(queue, work, str(run.path.resolve()), figures)
+    return load_study("tiny", open_storage())
+
+
+def test_two_workers_share_the_readings_of_test(trained, judged):
+    workers = [threading.Thread(target=judge_on_test, args=(trained,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert sorted(judged) == ["tiny-relu", "tiny-tanh"], "whoever is done finds all readings done"
+    assert open_leases().held() == {}
+
+
+def test_a_reading_of_test_by_another_worker_is_waited_for_until_a_stop_is_asked_for(trained, judged):
+    assert open_leases().acquire(f"test/tiny/{trained.trials[0].number}")
+    polls = iter([0, 0, 0, 0, 2])
+    with pytest.raises(StoppedError, match="stopped while reading test"):
+        judge_on_test(trained, stop_signal=lambda: next(polls))
+    assert judged == ["tiny-tanh"]
+
+
+def test_a_trial_whose_loss_explodes_fails_alone(words, capsys, one_page):
     command = [*words, "--vary", "optimizer.lr=0.05,1e30", "--seeds", "1", "--name", "hot"]
     assert main(command) == 1
     captured = capsys.readouterr()
@@ -89,7 +164,76 @@ def test_a_trial_whose_loss_explodes_fails_alone(words, capsys):
     assert "lr=1e+30, seed 0  failed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def stop_at(condition):
+    """Ask to stop as soon as a condition holds."""
+    return Hooks(stop_signal=lambda: signal.SIGTERM if condition() else 0)
+
+
+@pytest.mark.parametrize("when", ["before", "in", "between"])
+def test_a_stop_says_that_a_trial_is_saved_where_one_was_in_work(photos, when):
+    """Before the first trial, in its second epoch, or when it has just been recorded."""
+    spec, ended = tiny_spec(photos, seeds=1), []
+    first = runs_root() / "tiny-relu-s0"
+    asked = {"before": lambda: True, "in": (first / "metrics.jsonl").exists, "between": lambda: bool(ended)}
+    with pytest.raises(StoppedError) as caught:
+        study(spec, hooks=stop_at(asked[when]), on_end=ended.append)
+    assert (
+        str(caught.value)
+        == {
+            "before": "stopped with 0 of 2 trials complete; the same command goes on",
+            "in": "stopped with 0 of 2 trials complete; the trial in work is saved; the same command goes on",
+            "between": "stopped with 1 of 2 trials complete; the same command goes on",
+        }[when]
+    )
+    assert bool(list(first.glob("checkpoint/*"))) == (when == "in")
+    assert caught.value.exit_code == 143
+
+
+def test_who_lost_a_trial_takes_it_again_when_it_is_given_back(photos, monkeypatch):
+    """Another worker takes it over, for this one was halted, and is stopped then."""
+    spec, begun, other = tiny_spec(photos, seeds=1), [], open_leases()
+    until, train = time.monotonic() + 60, study_module.train
+
+    def halted_once(config, *, hooks, **keywords):
+        if len(begun) > 1:
+            return train(config, hooks=hooks, **keywords)
+        (key,) = other.held()
+        await_that(lambda: other.take_over(other.held()[key]))
+        await_that(hooks.stop_signal)
+        other.release(key)
+        raise StoppedError("stopped", signal.SIGTERM)
+
+    monkeypatch.setattr(study_module, "train", halted_once)
+    record = study(
+        spec,
+        hooks=stop_at(lambda: time.monotonic() > until),
+        on_begin=lambda step: begun.append(step.trial.arm),
+        beat_seconds=0.02,
+    )
+    assert begun == ["relu", "relu", "tanh"]
+    assert [trial.state for trial in record.trials] == ["complete", "complete"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered", 710), "accelerator failed"),
+        (UsageError("this machine has no cuda device that torch can use"), "no cuda device"),
+    ],
+)
+def test_a_broken_machine_gives_its_trial_back(photos, monkeypatch, error, message):
+    def broken(config, **keywords):
+        raise error
+
+    monkeypatch.setattr(study_module, "train", broken)
+    with pytest.raises(CifarlabError, match=message):
+        study(tiny_spec(photos, seeds=1))
+    assert [trial.state for trial in record("tiny").trials] == ["waiting", "waiting"]
+    assert open_leases().held() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_gives_the_trial_back_and_the_same_command_goes_on(words, capsys, number):
     command = [*words, "--set", "train.epochs=30", "--vary", "activation=relu,tanh", "--seeds", "1", "--name", "s"]
     program = [sys.executable, "-m", "cifarlab", *map(str, command)]
@@ -147,6 +291,7 @@ def test_a_plan_trains_nothing_and_creates_nothing(words, capsys):
         (["convnet", "--storage", "nosuch://x"], 2, "nosuch://x is no storage"),
         (["convnet", "--storage", "postgresql://u:secret@127.0.0.1:1/x"], 1, "cannot open the storage postgresql"),
         (["convnet", "--plan", "3"], 2, "--plan is a fraction"),
+        (["convnet", "--plan", "0.01", "--vary", f"model.stages=[[1,8]],{[[1, 8]] * 6}"], 2, "arm 'stages="),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -165,6 +310,13 @@ def test_a_mistake_is_one_line_with_its_exit_code(more, code, message, capsys, t
     assert captured.out == ""
 
 
+def test_a_mistake_is_told_before_the_images_are_fetched(capsys, monkeypatch):
+    monkeypatch.setattr(cli_study, "fetch_first", lambda data: pytest.fail("a download"))
+    assert main(["study", "convnet", "--vary", "model.stages=[[1,8]],[[1,8],[1,8],[1,8],[1,8],[1,8],[1,8]]"]) == 2
+    assert "arm 'stages=" in capsys.readouterr().err
+    assert main(["study", "convnet", "--arms", "none.yaml"]) == 2
+
+
 def test_without_optuna_the_extra_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["study", "convnet"]) == 3
@@ -181,4 +333,4 @@ def test_missing_data_gives_the_trial_back(words, capsys, photos, tmp_path):
         gone.rename(photos)
     assert "there is no folder" in capsys.readouterr().err
     assert {trial.state for trial in record("d").trials} == {"waiting"}
-    assert os.environ["CIFARLAB_RUNS"]
+    assert open_leases().held() == {}

@@ -11,18 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.experiments.workers import await_that, start, tiny_spec, work
+from tests.experiments.workers import await_that, start, starts_processes, tiny_spec, work
 
-from cifarlab.experiments.queue import count, open_queue
 from cifarlab.experiments.storage import open_leases, open_storage
 from cifarlab.experiments.study import load_study, planned_trials, run_name
+from cifarlab.experiments.study_queue import count, open_queue
 from cifarlab.run import Run
 
 linux = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="tells killed workers by Linux's /proc")
 
 
 # processes that start, die and wait for each other take tens of seconds, and minutes where the machine is busy
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), starts_processes]
 
 
 @pytest.fixture
@@ -66,12 +66,10 @@ def require_every_trial_once(spec, runs, storage, log):
 
 
 @linux
-@pytest.mark.parametrize("num_kills", [4, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-def test_a_study_killed_at_random_has_every_trial_once(num_kills, photos, tmp_path, runs):
+def test_a_study_killed_at_random_has_every_trial_once(photos, tmp_path, runs):
     """Two workers at a time, one of them killed again and again: while it sets up, trains, writes, records."""
-    spec = tiny_spec(photos, seeds=2 if num_kills < 10 else 7)
-    log = tmp_path / "log"
-    rng = random.Random(num_kills)
+    num_kills, spec, log = 20, tiny_spec(photos, seeds=7), tmp_path / "log"
+    rng = random.Random(0)
     workers = [start(work, spec, runs, None, log, 0.01) for _ in range(2)]
     killed = 0
     until = time.monotonic() + 500
@@ -138,8 +136,6 @@ def test_a_worker_that_was_halted_comes_back_and_records_nothing(photos, tmp_pat
     assert hashlib.sha256((record.trials[0].run / "model.safetensors").read_bytes()).hexdigest() == monolith
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_two_workers_share_a_study_on_a_postgresql_server(photos, tmp_path, runs, postgres_url):
     spec = tiny_spec(photos, seeds=3)
     log = tmp_path / "log"
@@ -155,8 +151,6 @@ def test_two_workers_share_a_study_on_a_postgresql_server(photos, tmp_path, runs
 
 
 @linux
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_killed_worker_s_trial_is_taken_over_on_a_postgresql_server(photos, tmp_path, runs, postgres_url):
     spec = tiny_spec(photos, seeds=2, train__epochs=20.0)
     log = tmp_path / "log"
@@ -170,8 +164,6 @@ def test_a_killed_worker_s_trial_is_taken_over_on_a_postgresql_server(photos, tm
     assert digests(runs, spec) == undisturbed(spec, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_server_that_restarts_is_waited_for(photos, tmp_path, runs, postgres, postgres_url):
     spec = tiny_spec(photos, seeds=2, train__epochs=10.0)
     log = tmp_path / "log"

@@ -11,15 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from cifarlab.config import Config
 from cifarlab.data import Splits
-from cifarlab.errors import CifarlabError, RunError
-from cifarlab.experiments.queue import Work
+from cifarlab.errors import (
+    CifarlabError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    RunError,
+    StorageError,
+    UsageError,
+)
 from cifarlab.experiments.study import find_run
+from cifarlab.experiments.study_queue import Work
 from cifarlab.run import Run, durable_file, runs_root
 from cifarlab.training.loop import Hooks
 
 Notify = Callable[[str], None]
+
+# a UsageError of a configuration that was checked says that this machine has no such device
+_OF_THE_MACHINE = (DataError, MissingExtraError, RunError, StorageError, UsageError, OSError)
+_ACCELERATOR_SIGNS = ("cuda error", "cudnn error", "cublas error", "hip error", "nccl error")
+_MEMORY_SIGNS = ("out of memory", "alloc_failed")
 
 
 class Train(Protocol):
@@ -49,6 +64,29 @@ class Trainer:
     train: Train
     resume: Resume
     splits: Callable[[Config], Splits]
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Return whether an error speaks of this machine or its data, not of the trial, which is another worker's to do.
+
+    After most errors of an accelerator everything else that the process asks of it fails too. That its memory is too
+    small for a batch is the trial's own affair.
+    """
+    if isinstance(error, _OF_THE_MACHINE):
+        return not isinstance(error, ConfigError)
+    text = str(error).lower()
+    accelerator = isinstance(error, torch.AcceleratorError) or text.startswith(_ACCELERATOR_SIGNS)
+    return isinstance(error, RuntimeError) and accelerator and not any(sign in text for sign in _MEMORY_SIGNS)
+
+
+def ended_by(error: Exception) -> Exception:
+    """Return what a worker ends with after an error of its machine: the error, or one that says what to do."""
+    if isinstance(error, CifarlabError | OSError):
+        return error
+    return CifarlabError(
+        f"this machine's accelerator failed ({str(error).splitlines()[0]}); the trial went back to the queue for other "
+        "workers; when the machine is well again, the same command goes on"
+    )
 
 
 def run_trial(
@@ -87,7 +125,7 @@ def run_trial(
         note(begun.path)
     if begun is not None:
         return trainer.resume(begun, hooks=hooks, notify=notify)
-    planned = runs_root() / _free_name(name)
+    planned = free_folder(name)
     note(planned)
     run = trainer.train(work.config, name=planned.name, splits=trainer.splits(work.config), hooks=hooks, notify=notify)
     if run.path != planned:  # somebody else took the name in between
@@ -119,12 +157,11 @@ def _remove_half_made(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _free_name(name: str) -> str:
-    """Return a name no folder has: a run is told by its name before it is made."""
-    number = 1
-    while (runs_root() / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return name if number == 1 else f"{name}-{number}"
+def free_folder(name: str) -> Path:
+    """Return the folder that a run of this name would get: it is told to others before it is made."""
+    root = runs_root()
+    names = (name if number == 1 else f"{name}-{number}" for number in range(1, 100_000))
+    return next(root / one for one in names if not (root / one).exists())
 
 
 def _copy_unfinished(run: Run, name: str) -> Run:

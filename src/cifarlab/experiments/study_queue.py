@@ -1,4 +1,4 @@
-"""Queue: the trials of a study as work that several processes share; every trial is done once.
+"""Study queue: the trials of a study as work that several processes share; every trial is done once.
 
 The record is Optuna's: one trial for every arm and seed, waiting, running, complete or failed. Who works on a trial is
 said by its lease (leases.py). Whoever holds the lease reads the trial again, works, asks once more whether the lease is
@@ -11,19 +11,21 @@ run finished and enters the same figures of the same folder, so that it does not
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifarlab.config_yaml import changed_fields
 from cifarlab.errors import UsageError
-from cifarlab.experiments.leases import Claim, Lease, Leases, Watch, claim
-from cifarlab.experiments.storage import create_or_join, load_if_any, patiently
+from cifarlab.experiments.fields import with_values
+from cifarlab.experiments.leases import Claim, Lease, Leases, Watch, alone, claim
+from cifarlab.experiments.storage import create_or_join, holds, load_if_any, patiently
 from cifarlab.experiments.study import (
     SPEC_KEY,
     StudySpec,
     current_trials,
+    decide_precision,
+    headline,
     planned_trials,
     spec_from_dict,
     spec_to_dict,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
     from cifarlab.config import Config
 
-_POLL_SECONDS = 0.1
 Result = TypeVar("Result")
 
 
@@ -102,7 +103,7 @@ class Counts:
 
     Attributes:
         waiting, running, complete, failed: Numbers of trials; those whose worker died count as waiting.
-        workers: Descriptions of the workers that hold a trial, this one included.
+        workers: Descriptions of the other workers that hold a trial.
     """
 
     waiting: int
@@ -131,6 +132,7 @@ def open_queue(
     must_exist: bool = False,
     retry_failed: bool = False,
     notify: Callable[[str], None] = lambda line: None,
+    stop_signal: Callable[[], int] = lambda: 0,
 ) -> Queue:
     """Create a study with all its trials, or join it; whichever worker is faster creates it, the others join.
 
@@ -144,32 +146,43 @@ def open_queue(
         must_exist: Join only.
         retry_failed: Have failed trials done again.
         notify: Takes one-line notices.
+        stop_signal: Number of the signal that asks to stop; 0 for none.
 
     Raises:
         UsageError: If there is another study of that name, or none to join.
+        StoppedError: If a stop was requested while another worker sets the study up.
+        StorageError: If the database stays away.
     """
     watch = watch or Watch()
-    key = f"setup/{spec.name}"
-    while not claim(leases, watch, key, leases.held()):  # some other worker sets it up at this moment
-        time.sleep(_POLL_SECONDS)
-    try:
-        if must_exist and load_if_any(spec.name, storage) is None:
+
+    def set_up() -> Queue:
+        with alone(leases, watch, f"setup/{spec.name}", stop_signal):
+            study = _joined(spec, storage, must_exist, notify)
+            queue = Queue(_agree(spec, study), study, storage, leases, watch, notify)
+            _add_missing(queue, retry_failed)
+            return queue
+
+    return patiently(set_up, notify=notify)
+
+
+def _joined(
+    spec: StudySpec, storage: optuna.storages.BaseStorage, must_exist: bool, notify: Callable[[str], None]
+) -> optuna.Study:
+    """Return the record of a study, which is created where there is none."""
+    if not holds(load_if_any(spec.name, storage), SPEC_KEY):
+        if must_exist:
             raise UsageError(f"there is no study {spec.name!r} to join; start it without --join")
-        study = create_or_join(spec.name, storage, attributes={SPEC_KEY: spec_to_dict(spec)})
-        agreed = _agree(spec, study)
-        queue = Queue(agreed, study, storage, leases, watch, notify)
-        _add_missing(queue, retry_failed)
-    finally:
-        leases.release(key)
-    return queue
+        precision = decide_precision(spec.base, notify)
+        spec = replace(spec, base=with_values(spec.base, {"train.precision": precision}))
+    return create_or_join(spec.name, storage, attributes={SPEC_KEY: spec_to_dict(spec)})
 
 
 def _agree(spec: StudySpec, study: optuna.Study) -> StudySpec:
     """Return the specification all workers of a study follow; it may gain seeds, nothing else may change."""
-    if SPEC_KEY not in study.user_attrs:  # a search, or somebody else's
-        raise UsageError(f"the storage holds something else by the name {spec.name!r}; choose another --name")
     stored = spec_from_dict(study.user_attrs[SPEC_KEY])
     agreed = replace(stored, seeds=max(stored.seeds, spec.seeds))
+    if spec.base.train.precision == "auto":  # whoever set the study up decided
+        spec = replace(spec, base=with_values(spec.base, {"train.precision": stored.base.train.precision}))
     if replace(spec, seeds=agreed.seeds, question=agreed.question) != agreed:
         fields = list(changed_fields(spec.base, stored.base))
         other = f"another {fields[0]}" if fields else "other arms"
@@ -224,7 +237,7 @@ def _take(queue: Queue) -> Work | None:
     for trial in sorted(open_trials, key=lambda one: one.number):
         trial_id = queue.trial_id(trial.number)
         key = lease_key(trial_id)
-        claimed = _claim(queue, key, held)
+        claimed = None if key in queue._in_hand else claim(queue.leases, queue.watch, key, held)
         if claimed is None:
             continue
         fresh = queue.storage.get_trial(trial_id)  # another may have finished it since it was listed
@@ -241,17 +254,14 @@ def _take(queue: Queue) -> Work | None:
     return None
 
 
-def _claim(queue: Queue, key: str, held: dict[str, Lease]) -> Claim | None:
-    if key in queue._in_hand:
-        return None
-    if key in held and queue.leases.is_mine(held[key]):  # from a call that the database broke off
-        return Claim(key, "nobody")
-    return claim(queue.leases, queue.watch, key, held)
-
-
 def lease_key(trial_id: int) -> str:
     """Return the key of a trial's lease."""
     return f"trial/{trial_id}"
+
+
+def let_go(queue: Queue, work: Work) -> None:
+    """Forget a trial that this worker does not do any more, however it ended: it may be taken again."""
+    queue._in_hand.discard(work.claim.key)
 
 
 def note_run(queue: Queue, work: Work, run: str) -> None:
@@ -271,8 +281,8 @@ def finish(queue: Queue, work: Work, run: str, figures: dict[str, Any]) -> bool:
     Returns:
         Whether it was this worker's to record.
     """
-    value = figures["val/accuracy_tta" if "val/accuracy_tta" in figures else "val/accuracy"]
-    return queue.patiently(lambda: _close(queue, work, {"run": run, "figures": figures}, "COMPLETE", [value]))
+    attributes, values = {"run": run, "figures": figures}, [headline(figures)]
+    return queue.patiently(lambda: _close(queue, work, attributes, "COMPLETE", values))
 
 
 def fail(queue: Queue, work: Work, message: str) -> bool:
@@ -283,9 +293,12 @@ def fail(queue: Queue, work: Work, message: str) -> bool:
 def _close(queue: Queue, work: Work, attributes: dict[str, Any], state: str, values: list[float] | None) -> bool:
     from optuna.exceptions import UpdateFinishedTrialError
 
-    queue._in_hand.discard(work.claim.key)
+    let_go(queue, work)
     if not queue.leases.beat(work.claim.key):
-        return False
+        # lost to another worker; or given back by this call, whose answer the database broke off
+        fresh = queue.storage.get_trial(work.trial_id)
+        mine = all(fresh.user_attrs.get(key) == attributes[key] for key in attributes.keys() & {"run", "error"})
+        return fresh.state.name == state and mine
     try:
         for key, value in attributes.items():
             queue.storage.set_trial_user_attr(work.trial_id, key, value)
@@ -300,7 +313,7 @@ def give_back(queue: Queue, work: Work) -> None:
     """Give a trial back to the queue; whoever takes it goes on where it was stopped."""
 
     def back() -> None:
-        queue._in_hand.discard(work.claim.key)
+        let_go(queue, work)
         if queue.leases.beat(work.claim.key):
             _set_state(queue, work.trial_id, "WAITING")
             queue.leases.release(work.claim.key)
@@ -328,7 +341,7 @@ def _count(queue: Queue) -> Counts:
         lease = held.get(lease_key(queue.trial_id(trial.number))) if not trial.state.is_finished() else None
         if lease is not None and queue.watch.judge(lease) == "alive":
             states["running"] += 1
-            workers.append(_describe(lease))
+            workers += [] if queue.leases.is_mine(lease) else [_describe(lease)]
         elif trial.state.is_finished():
             states["complete" if trial.state.name == "COMPLETE" else "failed"] += 1
         else:
