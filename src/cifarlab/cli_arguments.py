@@ -190,14 +190,14 @@ class TuneArguments:
     """Field and value for all trials, such as train.epochs=5; repeatable."""
     config: Path | None = None
     """YAML file to start from instead of a recipe."""
-    trials: int = 30
-    """Trials of the search, whoever does them; a finished search goes on with a larger number."""
+    trials: int | None = None
+    """Trials of the search, whoever does them: 30, or a whole grid; a finished search goes on with a larger number."""
     minutes: float | None = None
     """Begin no trial after so many minutes."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How values are chosen: learnt from earlier trials (TPE), at random, or all combinations of lists and steps."""
     pruner: Literal["median", "hyperband", "none"] = "median"
-    """When a trial is given up: below the median of the others at the same epoch, by Hyperband, or never."""
+    """When a trial is given up: its best so far is below the others' median at the epoch, by Hyperband, or never."""
     seeds_per_trial: int = 1
     """Runs of each trial, whose mean counts."""
     confirm: int = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cifarlab import console
 from cifarlab.cli_arguments import TuneArguments
 from cifarlab.cli_tools import fetch_first, parse, stoppable
-from cifarlab.errors import UsageError
+from cifarlab.errors import CifarlabError, UsageError
 from cifarlab.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -30,8 +30,11 @@ def run_tune(argv: Sequence[str]) -> None:
     require_tune()
     wanted = _wanted(arguments)
     from cifarlab.commands.train import train
-    from cifarlab.commands.tune import tune
+    from cifarlab.commands.tune import check_tuning, tune
 
+    minutes = math.inf if arguments.minutes is None else arguments.minutes
+    # a mistake is told before a download, and not after the search
+    check_tuning(wanted, trials=arguments.trials, minutes=minutes, confirm=arguments.confirm, top=arguments.top)
     if not isinstance(wanted, str):
         fetch_first(wanted.recipe.data)
     with console.StudyDisplay() as display, stoppable(display.on_step, lambda record: None) as hooks:
@@ -40,7 +43,7 @@ def run_tune(argv: Sequence[str]) -> None:
             train=train,
             storage=arguments.storage or None,
             trials=arguments.trials,
-            minutes=math.inf if arguments.minutes is None else arguments.minutes,
+            minutes=minutes,
             hooks=hooks,
             notify=display.notify,
             on_begin=lambda step: display.begin(_as_shown(step)),
@@ -48,6 +51,8 @@ def run_tune(argv: Sequence[str]) -> None:
     if arguments.confirm:
         tuning = _confirmed(tuning, arguments)
     _print_tuning(tuning, arguments.json)
+    if not tuning.record.ranked:
+        raise CifarlabError("no trial is complete; the page says why, and the same command with more --trials goes on")
 
 
 def _as_shown(step: SearchStep) -> SimpleNamespace:

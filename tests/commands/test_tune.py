@@ -3,24 +3,32 @@
 import dataclasses
 import json
 import re
+import signal
 import sys
 
 import pytest
+from tests.conftest import make_images
 from tests.experiments.pretend import Pretender, serve_images
 from torch import nn
 
-from cifarlab import cli
+from cifarlab import cli, cli_tune
 from cifarlab.commands import train as train_module
 from cifarlab.commands.study import study
 from cifarlab.commands.train import train
 from cifarlab.commands.tune import confirm, tune
 from cifarlab.config import Config, ConvnetConfig, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
 from cifarlab.config_yaml import changed_fields, config_to_yaml, load_config
+from cifarlab.data import SourceData
 from cifarlab.data.splits import make_splits
-from cifarlab.errors import UsageError
-from cifarlab.experiments.search import SearchSpec
+from cifarlab.errors import NonFiniteLossError, UsageError
+from cifarlab.experiments import search_page
+from cifarlab.experiments.arms import check_spec
+from cifarlab.experiments.search import SearchSpec, check_search
+from cifarlab.experiments.search_record import latest_confirmation
+from cifarlab.experiments.search_work import SearchWorker
 from cifarlab.experiments.space import parse_space
-from cifarlab.experiments.study import StudyRecord, StudyTrial, planned_trials
+from cifarlab.experiments.storage import create_or_join, open_storage
+from cifarlab.experiments.study import SPEC_KEY, StudyRecord, StudyTrial, planned_trials, spec_to_dict
 from cifarlab.run import Run, runs_root
 from cifarlab.training import loop
 
@@ -47,6 +55,16 @@ def images(monkeypatch, source):
     return source
 
 
+@pytest.fixture(autouse=True)
+def draw(monkeypatch):
+    """Draw nothing, which takes longer than all trials; the function draws after all."""
+    drawn = search_page.search_figures
+    monkeypatch.setattr(search_page, "search_figures", lambda record: {})
+    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
+    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+    return lambda: monkeypatch.setattr(search_page, "search_figures", drawn)
+
+
 class OutOfReach:
     """A test split that cannot even be asked for its size."""
 
@@ -57,9 +75,10 @@ class OutOfReach:
         raise AssertionError("the test split was asked for its size")
 
 
-def test_the_values_of_a_trial_reach_optimiser_model_loss_and_batches(monkeypatch):
-    """Every trial of a search with equal runs would look like a search without an effect."""
-    seen = []
+@pytest.fixture
+def seen(monkeypatch):
+    """What optimiser, network and loss of every run that is trained had."""
+    found = []
 
     def spy(config, state, splits, *rest):
         losses = set()
@@ -74,7 +93,7 @@ def test_the_values_of_a_trial_reach_optimiser_model_loss_and_batches(monkeypatc
             loop.fit(config, state, splits, *rest)
         groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
         modules = list(state.model.modules())
-        seen.append(
+        found.append(
             {
                 "lr": {group["lr"] for group in groups},
                 "momentum": {group["momentum"] for group in groups},
@@ -88,6 +107,11 @@ def test_the_values_of_a_trial_reach_optimiser_model_loss_and_batches(monkeypatc
         )
 
     monkeypatch.setattr(train_module, "fit", spy)
+    return found
+
+
+def test_the_values_of_a_trial_reach_optimiser_model_loss_and_batches(seen):
+    """Every trial of a search with equal runs would look like a search without an effect."""
     texts = (
         "optimizer.lr=log:0.001:0.1",
         "optimizer.momentum=0.1:0.9",
@@ -122,10 +146,11 @@ def test_tuning_cannot_read_test(monkeypatch, source):
         assert Run(path).read_json("environment.json")["num_test"] == 0
         assert not (path / "test_reads.jsonl").exists()
         assert [file.name for file in (path / "predictions").iterdir()] == ["val.safetensors"]
+        assert not [name for name in Run(path).read_json("result.json") if "test" in name]
     assert result.record.count("complete") + result.record.count("pruned") == 3
-    content = json.loads(result.page.json.read_text())
-    assert content["test_reads"] == 0
-    assert "test" not in content["trials"][0]
+    text = result.page.json.read_text()
+    assert json.loads(text)["test_reads"] == 0
+    assert "test/" not in text
 
 
 def test_the_split_a_trial_was_judged_on_is_that_of_its_configuration(source):
@@ -203,9 +228,14 @@ def pretended_study(accuracy):
     return work
 
 
-@pytest.fixture
-def hunted():
-    return tune(search("optimizer.lr=log:0.01:1", "model.dropout=0:0.5"), train=Pretender(), trials=8)
+@pytest.fixture(scope="module")
+def hunted(tmp_path_factory):
+    source = SourceData(train=make_images(120, seed=1), val=None, test=None, origin="tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFARLAB_RUNS", str(tmp_path_factory.mktemp("hunted")))
+        patch.setattr(search_page, "search_figures", lambda record: {})
+        serve_images(patch, source)
+        return tune(search("optimizer.lr=log:0.01:1", "model.dropout=0:0.5"), train=Pretender(), trials=8)
 
 
 def test_confirming_trains_recipe_and_best_on_seeds_the_search_has_not_seen(hunted):
@@ -229,9 +259,8 @@ def test_confirming_trains_recipe_and_best_on_seeds_the_search_has_not_seen(hunt
 def test_the_best_mean_over_fresh_seeds_is_chosen_not_the_best_trial(hunted):
     second = [trial for trial in hunted.record.ranked if not trial.is_recipe][1]
     means = {"recipe": 0.70, second.label: 0.75}
-    result = confirm(
-        hunted, study=pretended_study(lambda label, seed: means.get(label, 0.72) + 0.001 * (seed % 3)), seeds=5
-    )
+    study_of = pretended_study(lambda label, seed: means.get(label, 0.72) + 0.001 * (seed % 3))
+    result = confirm(hunted, study=study_of, seeds=5, top=3)
     assert result.record.chosen[0] == second.label != result.record.best.label
     assert changed_fields(load_config(result.page.best), CONFIG) == second.values
     verdict = json.loads(result.page.json.read_text())["verdict"]
@@ -241,7 +270,7 @@ def test_the_best_mean_over_fresh_seeds_is_chosen_not_the_best_trial(hunted):
 
 def test_where_nothing_is_better_the_recipe_is_chosen_and_the_page_says_so(hunted):
     study_of = pretended_study(lambda label, seed: (0.8 if label == "recipe" else 0.79) + 0.001 * (seed % 2))
-    result = confirm(hunted, study=study_of, seeds=3)
+    result = confirm(hunted, study=study_of, seeds=3, top=3)
     assert load_config(result.page.best) == CONFIG
     assert "the search found nothing that is better, and best.yaml is the recipe" in result.page.best.read_text()
 
@@ -252,7 +281,7 @@ def test_what_cannot_be_told_apart_is_not_called_better(hunted):
     def accuracy(label, seed):
         return 0.8 + 0.02 * ((seed * 7) % 5) + (0.001 if label == leader else 0.0)
 
-    result = confirm(hunted, study=pretended_study(accuracy), seeds=5)
+    result = confirm(hunted, study=pretended_study(accuracy), seeds=5, top=3)
     verdict = json.loads(result.page.json.read_text())["verdict"]
     assert f"{leader} has the highest mean" in verdict
     assert "cannot be told apart from the recipe" in verdict
@@ -261,7 +290,43 @@ def test_what_cannot_be_told_apart_is_not_called_better(hunted):
 
 def test_a_search_without_a_better_trial_needs_no_confirmation():
     only = tune(search("optimizer.lr=log:0.01:1"), train=Pretender(), trials=1)
-    assert confirm(only, study=lambda spec: pytest.fail("nothing to confirm"), seeds=3) == only
+    assert confirm(only, study=lambda spec: pytest.fail("nothing to confirm"), seeds=3, top=3) == only
+
+
+def test_the_confirmation_of_a_search_over_networks_can_be_trained():
+    """A trial carries the values of all networks' fields, also of those it did not choose."""
+    space = ("model.name=convnet,resnet", "model.convnet.dropout=0.1,0.2", "optimizer.lr=0.01,0.02")
+    better = Pretender(accuracy=lambda config: 0.5 + 0.1 * (config.model.name == "resnet") + config.optimizer.lr)
+    found = tune(search(*space, sampler="grid"), train=better)
+    asked = []
+    confirm(found, study=lambda spec: asked.append(spec) or pretended_study(lambda *_: 0.5)(spec), seeds=1, top=1)
+    assert asked[0].arms[1].overrides["model.name"] == "resnet"
+    check_spec(asked[0])
+
+
+def test_a_confirmation_of_many_trials_has_a_name_that_fits_and_is_found_again(hunted):
+    record, name = hunted.record, "h" * 80
+    many = dataclasses.replace(
+        record,
+        spec=dataclasses.replace(record.spec, name=name),
+        trials=tuple(dataclasses.replace(trial, number=trial.number + 1000) for trial in record.trials),
+    )
+    check_search(many.spec)
+    asked = []
+    for top in (2, 3, 4):
+        confirm(
+            dataclasses.replace(hunted, record=many),
+            study=lambda spec: asked.append(spec) or pretended_study(lambda *_: 0.5)(spec),
+            seeds=1,
+            top=top,
+        )
+    for spec in asked:
+        check_spec(spec)
+    names = [spec.name for spec in asked]
+    assert len(set(names)) == 3
+    storage = open_storage()
+    create_or_join(names[-1], storage, attributes={SPEC_KEY: spec_to_dict(asked[-1])})
+    assert latest_confirmation(name, storage).spec == asked[-1]
 
 
 @pytest.mark.slow
@@ -284,7 +349,9 @@ def test_a_confirmation_is_a_study_and_is_found_again(monkeypatch, source):
     assert again.page.best.read_text() == confirmed.page.best.read_text()
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_links_to_every_run():
+def test_the_page_loads_nothing_from_elsewhere_and_links_to_every_run(draw):
+    draw()
+
     def accuracy(config):
         if config.optimizer.lr > 0.5:
             raise ValueError("<b>the loss</b> & more")
@@ -316,9 +383,15 @@ def run_cli(*words):
 
 @pytest.fixture
 def no_fetch(monkeypatch):
-    import cifarlab.cli_tune as cli_tune
-
     monkeypatch.setattr(cli_tune, "fetch_first", lambda data: None)
+
+
+@pytest.fixture
+def tiny(tmp_path, no_fetch):
+    """Words that search around the tiny recipe."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(config_to_yaml(CONFIG))
+    return ("--config", str(path), "--search", "optimizer.lr=log:0.001:0.1", "--set", "train.epochs=1")
 
 
 @pytest.mark.parametrize(
@@ -335,10 +408,16 @@ def no_fetch(monkeypatch):
         (("convnet", "--join"), "there is no search 'tune-convnet' in the storage"),
         (("convnet", "--join", "--search", "optimizer.lr=0.1,0.2"), "remove --search"),
         (("convnet", "--trials", "0"), "at least one trial"),
+        (("convnet", "--minutes", "0"), "--minutes must be positive"),
+        (("convnet", "--confirm", "-1"), "--confirm takes a number of seeds, not -1"),
+        (("convnet", "--confirm", "3", "--top", "0"), "--top takes how many configurations to train again"),
+        (("convnet", "--search", f"model.stages=[[1,8]],{[[1, 8]] * 6}"), "no network can be built with"),
         (("convnet", "--storage", "nowhere://x"), "is no storage; give a file, or a URL"),
     ],
 )
-def test_a_mistake_in_the_command_is_one_line_and_code_2(words, message, capsys, no_fetch):
+def test_a_mistake_in_the_command_is_one_line_and_code_2(words, message, capsys, monkeypatch):
+    later = "--storage" in words  # it is opened when the images are there
+    monkeypatch.setattr(cli_tune, "fetch_first", lambda data: later or pytest.fail("a download"))
     assert run_cli(*words) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -352,16 +431,57 @@ def test_without_optuna_the_extra_is_named(monkeypatch, capsys):
     assert "pip install 'cifarlab[tune]'" in capsys.readouterr().err
 
 
-def test_the_command_searches_prints_the_verdict_and_goes_on_when_called_again(capsys, no_fetch, tmp_path, source):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(config_to_yaml(CONFIG))
-    words = ("--config", str(path), "--search", "optimizer.lr=log:0.001:0.1", "--set", "train.epochs=1")
-    assert run_cli(*words, "--trials", "2") == 0
+def test_a_search_without_a_complete_trial_fails(capsys, tiny, monkeypatch):
+    def fail(config, **keywords):
+        raise NonFiniteLossError("the loss became nan")
+
+    monkeypatch.setattr(train_module, "train", fail)
+    assert run_cli(*tiny, "--trials", "2") == 1
+    shown = capsys.readouterr()
+    assert "no trial is complete" in shown.err
+    assert "page: " in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "total"),
+    [(("grid",), 32), (("grid", "--trials", "40"), 32), (("grid", "--trials", "5"), 5), (("random",), 30)],
+)
+def test_a_grid_without_a_number_of_trials_has_all_its_points(capsys, tiny, monkeypatch, words, total):
+    asked = []
+    monkeypatch.setattr(SearchWorker, "work", lambda worker, trials, seconds: asked.append(trials))
+    values = ",".join(str(number / 1000) for number in range(1, 33))
+    run_cli(*tiny[:2], "--search", f"optimizer.lr={values}", "--sampler", *words)
+    assert asked == [total]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_page_is_written_ends_the_command_after_it(capsys, tiny, monkeypatch, number):
+    monkeypatch.setattr(train_module, "train", Pretender())
+    monkeypatch.setattr(search_page, "search_figures", lambda record: signal.raise_signal(number) or {})
+    assert run_cli(*tiny, "--trials", "2", "--confirm", "2") == 128 + number
+    shown = capsys.readouterr()
+    assert "was written; the same command goes on" in shown.err
+    assert (runs_root() / "tune-tiny" / "index.html").is_file()
+    assert study_names() == ["tune-tiny"], "nothing is confirmed"
+
+
+def study_names():
+    return [study.study_name for study in open_storage().get_all_studies()]
+
+
+def test_a_search_does_not_go_into_a_study(capsys, tiny):
+    create_or_join("s", open_storage(), attributes={SPEC_KEY: {}})
+    assert run_cli(*tiny, "--name", "s") == 2
+    assert "holds something else by the name 's'" in capsys.readouterr().err
+
+
+def test_the_command_searches_prints_the_verdict_and_goes_on_when_called_again(capsys, tiny, source):
+    assert run_cli(*tiny, "--trials", "2") == 0
     shown = capsys.readouterr()
     assert "Trial t" in shown.out or "No other of 2 complete trials" in shown.out
     assert f"page: {runs_root() / 'tune-tiny' / 'index.html'}" in shown.out
     assert "trial t1 (2 of 2): optimizer.lr=" in shown.err
-    assert run_cli(*words, "--trials", "3", "--json") == 0
+    assert run_cli(*tiny, "--trials", "3", "--json") == 0
     shown = capsys.readouterr()
     content = json.loads(shown.out)
     assert len(content["tuning"]["trials"]) == 3

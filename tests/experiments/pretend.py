@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import make_images
 
@@ -16,9 +17,9 @@ from cifarlab.data import SourceData
 from cifarlab.data.splits import make_splits
 from cifarlab.experiments import search_work
 from cifarlab.experiments.search import SearchSpec, open_search
+from cifarlab.experiments.search_queue import SearchQueue
 from cifarlab.experiments.search_work import SearchWorker
 from cifarlab.experiments.storage import open_leases, open_storage
-from cifarlab.experiments.trial_queue import TrialQueue
 from cifarlab.run import Run
 
 
@@ -49,7 +50,7 @@ class Pretender:
         assert splits.test is None
         self.trained.append(config)
         run = Run.create(config, name=name)
-        run.write_json("environment.json", {"num_val": len(splits.val), "num_test": 0})
+        run.write_json("environment.json", {"num_val": len(splits.val), "num_test": 0, "worker": os.getpid()})
         final, epochs = self.accuracy(config), max(1, math.ceil(config.train.epochs))
         for epoch in range(1, epochs + 1):
             time.sleep(self.pause_seconds)
@@ -62,13 +63,17 @@ class Pretender:
         return run
 
 
-def search_in_child(search: SearchSpec, trials: int, runs: Path, storage: str | None, pause_seconds: float) -> None:
+def search_in_child(
+    search: SearchSpec, trials: int, runs: Path, storage: str | None, pause_seconds: float, ready: Any
+) -> None:
     """Do trials of a search; for processes that share one, or are killed."""
+    if ready is not None:
+        ready.wait()
     os.environ["CIFARLAB_RUNS"] = str(runs)
     source = SourceData(train=make_images(120, seed=1), val=None, test=None, origin="tiny")
     search_work.load_splits = lambda data: make_splits(source, data)
     study, found = open_search(search.name, open_storage(storage), search)
-    queue = TrialQueue(study, found, open_leases(storage))
+    queue = SearchQueue(study, found, open_leases(storage))
     SearchWorker(queue, Pretender(pause_seconds=pause_seconds)).work(trials)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarlab.errors import UsageError
+from cifarlab.errors import StoppedError, UsageError
+from cifarlab.experiments.fields import with_absolute_paths
+from cifarlab.experiments.leases import Leases, Watch, alone
 from cifarlab.experiments.search import SearchSpec, check_search, open_search
 from cifarlab.experiments.search_page import SearchPage, write_search_page
+from cifarlab.experiments.search_queue import SearchQueue
 from cifarlab.experiments.search_record import (
     SearchRecord,
     candidates,
@@ -21,9 +24,8 @@ from cifarlab.experiments.search_record import (
     read_confirmation,
 )
 from cifarlab.experiments.search_work import SearchStep, SearchWorker
-from cifarlab.experiments.storage import open_leases, open_storage
-from cifarlab.experiments.study import StudyRecord, StudySpec
-from cifarlab.experiments.trial_queue import TrialQueue
+from cifarlab.experiments.storage import open_leases, open_storage, patiently
+from cifarlab.experiments.study import LONGEST_NAME, StudyRecord, StudySpec
 from cifarlab.experiments.trials import Train
 from cifarlab.run import runs_root
 from cifarlab.training.loop import Hooks
@@ -31,8 +33,8 @@ from cifarlab.training.loop import Hooks
 if TYPE_CHECKING:
     import optuna
 
-CONFIRMED = 3
-"""How many of the best configurations are trained again, besides the recipe, unless another number is asked for."""
+_TRIALS = 30
+"""How many trials a search has where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def tune(
     *,
     train: Train,
     storage: str | None = None,
-    trials: int = 30,
+    trials: int | None = None,
     minutes: float = math.inf,
     hooks: Hooks | None = None,
     notify: Callable[[str], None] = lambda line: None,
@@ -60,7 +62,7 @@ def tune(
         wanted: The search, which is created if it is new; or the name of one that is there, to take it as it is.
         train: Trains a run, as cifarlab.commands.train.train does.
         storage: URL or file of the record; experiments.db in the runs folder if None.
-        trials: How many trials the search is to have, whoever does them.
+        trials: How many trials the search is to have, whoever does them; None for all points of a grid, else 30.
         minutes: Begin no trial after so long.
         hooks: Progress of the run at hand and stop request.
         notify: Takes one-line notices.
@@ -74,50 +76,94 @@ def tune(
         TrainingError: If the first trials all failed.
         StoppedError: If a stop was requested; the same call goes on with the search.
     """
-    if trials < 1:
-        raise UsageError(f"a search needs at least one trial, not {trials}")
-    if not minutes > 0:
-        raise UsageError(f"--minutes must be positive, not {minutes:g}")
-    study, spec = _opened(wanted, storage)
-    _tell_limits(spec, notify)
-    leases = open_leases(storage)
+    check_tuning(wanted, trials=trials, minutes=minutes)
+    hooks, leases = hooks or Hooks(), open_leases(storage)
     try:
-        worker = SearchWorker(TrialQueue(study, spec, leases), train, hooks or Hooks(), notify, on_begin)
+        study, spec = _opened(wanted, storage, leases, hooks, notify)
+        _tell_limits(spec, notify)
+        queue = SearchQueue(study, spec, leases, notify=notify, stop_signal=hooks.stop_signal)
+        worker = SearchWorker(queue, train, hooks, notify, on_begin)
         worker.images.get(spec.base.data)  # what is missing is missed now
+        trials = trials or spec.grid_size or _TRIALS
         worker.work(min(trials, spec.grid_size or trials), 60 * minutes)
     finally:
         leases.close()
-    return _written(load_search(study, spec), latest_confirmation(spec.name, open_storage(storage)))
+    record = patiently(lambda: load_search(study, spec), notify=notify)
+    confirmation = patiently(lambda: latest_confirmation(spec.name, open_storage(storage)), notify=notify)
+    tuning = _written(record, confirmation)
+    if number := hooks.stop_signal():  # while the page was written
+        raise StoppedError(f"stopped after {tuning.page.html} was written; the same command goes on", number)
+    return tuning
 
 
-def _opened(wanted: SearchSpec | str, storage: str | None) -> tuple[optuna.Study, SearchSpec]:
-    """Open a search, or create it after all that can be checked was checked."""
-    name = wanted if isinstance(wanted, str) else wanted.name
+def check_tuning(
+    wanted: SearchSpec | str, *, trials: int | None, minutes: float, confirm: int = 0, top: int = 1
+) -> None:
+    """Make sure that a search can be done as asked for, as far as that is to be seen without its storage and images.
+
+    Args:
+        wanted: As for :func:`tune`.
+        trials: Likewise.
+        minutes: Likewise.
+        confirm: Seeds of the confirmation; 0 for none.
+        top: How many of the best configurations are confirmed.
+
+    Raises:
+        UsageError: If it cannot, saying what to change.
+    """
+    if trials is not None and trials < 1:
+        raise UsageError(f"a search needs at least one trial, not {trials}")
+    if not minutes > 0:
+        raise UsageError(f"--minutes must be positive, not {minutes:g}")
+    if confirm < 0:
+        raise UsageError(f"--confirm takes a number of seeds, not {confirm}")
+    if top < 1:
+        raise UsageError(f"--top takes how many configurations to train again, at least 1, not {top}")
     if not isinstance(wanted, str):
-        wanted = _with_absolute_paths(wanted)
         check_search(wanted)
+    name = wanted if isinstance(wanted, str) else wanted.name
     if (runs_root() / name / "config.yaml").is_file():
         raise UsageError(f"{runs_root() / name} is a run; choose another --name for the search")
-    return open_search(name, open_storage(storage), None if isinstance(wanted, str) else wanted)
 
 
-def confirm(tuning: Tuning, *, study: Callable[[StudySpec], StudyRecord], seeds: int, top: int = CONFIRMED) -> Tuning:
+def _opened(
+    wanted: SearchSpec | str, storage: str | None, leases: Leases, hooks: Hooks, notify: Callable[[str], None]
+) -> tuple[optuna.Study, SearchSpec]:
+    """Open a search, or create it, which one worker does at a time: it decides the precision for all."""
+    if isinstance(wanted, str):
+        name, checked = wanted, None
+    else:
+        recipe = dataclasses.replace(wanted.recipe, data=with_absolute_paths(wanted.recipe.data))
+        name, checked = wanted.name, dataclasses.replace(wanted, recipe=recipe)
+    opened, watch = open_storage(storage), Watch()
+
+    def open_alone() -> tuple[optuna.Study, SearchSpec]:
+        with alone(leases, watch, f"setup/{name}", hooks.stop_signal):
+            return open_search(name, opened, checked, notify)
+
+    return patiently(open_alone, notify=notify)
+
+
+def confirm(tuning: Tuning, *, study: Callable[[StudySpec], StudyRecord], seeds: int, top: int) -> Tuning:
     """Train the recipe and the best configurations again, on seeds the search has not seen, and choose by their means.
 
     Args:
         tuning: The search.
         study: Works on a study until it is finished, as cifarlab.commands.study.study does.
-        seeds: How many seeds.
-        top: How many of the best configurations, besides the recipe.
-
-    Raises:
-        UsageError: For numbers below 1.
+        seeds: How many seeds, at least 1.
+        top: How many of the best configurations, besides the recipe; at least 1.
     """
-    if seeds < 1 or top < 1:
-        raise UsageError("--confirm takes a number of seeds, and --top how many configurations to train again")
     if not candidates(tuning.record, top):
         return tuning  # nothing but the recipe is complete
-    return _written(tuning.record, study(confirmation_spec(tuning.record, top, seeds)))
+    return _written(tuning.record, study(_with_short_name(confirmation_spec(tuning.record, top, seeds))))
+
+
+def _with_short_name(spec: StudySpec) -> StudySpec:
+    """Return a confirmation whose name fits: where it lists many trials, a hash stands for them."""
+    if len(spec.name) <= LONGEST_NAME:
+        return spec
+    search, dash, numbers = spec.name.rpartition("-confirm-")
+    return dataclasses.replace(spec, name=f"{search}{dash}{hashlib.sha256(numbers.encode()).hexdigest()[:8]}")
 
 
 def _written(record: SearchRecord, confirmation: StudyRecord | None) -> Tuning:
@@ -125,14 +171,6 @@ def _written(record: SearchRecord, confirmation: StudyRecord | None) -> Tuning:
         confirmed = read_confirmation(confirmation)
         record = dataclasses.replace(record, confirmed=confirmed, confirmation=confirmation.spec.name)
     return Tuning(record, write_search_page(record, runs_root() / record.spec.name))
-
-
-def _with_absolute_paths(spec: SearchSpec) -> SearchSpec:
-    """Return the search with paths of images that hold in every folder it may be continued from."""
-    data = spec.recipe.data
-    folder, csv = (str(Path(path).resolve()) if path else "" for path in (data.folder, data.csv))
-    recipe = dataclasses.replace(spec.recipe, data=dataclasses.replace(data, folder=folder, csv=csv))
-    return dataclasses.replace(spec, recipe=recipe)
 
 
 def _tell_limits(spec: SearchSpec, notify: Callable[[str], None]) -> None:

@@ -11,26 +11,28 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifarlab.config import Config, DataConfig
 from cifarlab.console import format_roughly
 from cifarlab.data import Splits, load_splits
 from cifarlab.data.loader import make_plan
-from cifarlab.errors import CifarlabError, StoppedError, TrainingError, UsageError
+from cifarlab.errors import CifarlabError, ConfigError, StoppedError, TrainingError, UsageError
 from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.leases import Heartbeat
+from cifarlab.experiments.search_queue import SearchQueue, Taken
 from cifarlab.experiments.space import label
-from cifarlab.experiments.storage import patiently
 from cifarlab.experiments.study import find_run
-from cifarlab.experiments.trial_queue import Taken, TrialQueue
-from cifarlab.experiments.trials import Train
-from cifarlab.run import Run, runs_root
+from cifarlab.experiments.study import headline as headline  # noqa: PLC0414 search_record takes it from here
+from cifarlab.experiments.trials import Train, ended_by, free_folder, is_of_the_machine
+from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
 
-# what makes a trial fail and not the search: its values. A full disk or missing data would meet every trial.
-_TRIAL_ERRORS = (TrainingError, UsageError, RuntimeError, ValueError, MemoryError)
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+# what makes a trial fail and not the search: its values. What is wrong with the machine would meet every trial.
+_TRIAL_ERRORS = (TrainingError, ConfigError, RuntimeError, ValueError, MemoryError)
 _HOPELESS = 5
 _WAIT_SECONDS = 0.5
 
@@ -91,7 +93,7 @@ class SearchWorker:
         seconds_spent: How long each trial of this worker took.
     """
 
-    queue: TrialQueue
+    queue: SearchQueue
     train: Train
     hooks: Hooks = field(default_factory=Hooks)
     notify: Callable[[str], None] = lambda line: None
@@ -114,12 +116,13 @@ class SearchWorker:
             if time.monotonic() >= until:
                 self.notify("the time is up; no further trial is begun")
                 return
-            taken = patiently(lambda: self.queue.take(total), notify=self.notify)
+            taken = self.queue.take(total)
             if taken is None:
-                running = patiently(self.queue.running, notify=self.notify)
-                if not running:
+                trials = self.queue.trials()
+                running = sum(frozen.state.name == "RUNNING" for frozen in trials)
+                if not running and _num_done(trials) >= total:
                     return
-                if not waiting:
+                if running and not waiting:
                     self.notify(f"waiting for {running} running trial{'s' * (running > 1)} of other workers")
                 waiting = True
                 time.sleep(_WAIT_SECONDS)
@@ -132,9 +135,9 @@ class SearchWorker:
         """Train a trial and tell Optuna how it ended: complete, pruned or failed."""
         import optuna
 
-        number = taken.trial.number
-        done = self._done()
-        self.on_begin(SearchStep(number, done, total, self._seconds_left(total - done)))
+        number, trials = taken.trial.number, self.queue.trials()
+        done = _num_done(trials)
+        self.on_begin(SearchStep(number, done, total, self._seconds_left(trials, total, number)))
         self.notify(f"trial t{number} ({number + 1} of {total}): {values_text(taken.values)}")
         start, error = time.monotonic(), ""
         state, value = optuna.trial.TrialState.COMPLETE, None
@@ -147,6 +150,8 @@ class SearchWorker:
                 except StoppedError as stopped:
                     raise self._stopped(stopped.exit_code - 128) from stopped
                 except _TRIAL_ERRORS as problem:
+                    if is_of_the_machine(problem):
+                        raise ended_by(problem) from problem
                     state = optuna.trial.TrialState.FAIL
                     error = " ".join(str(problem).split()) or type(problem).__name__
             self._tell(taken, state, value, error)
@@ -154,18 +159,18 @@ class SearchWorker:
             self.notify(f"trial t{number} was taken over by another worker, for this one had been silent")
             return
         finally:
-            patiently(lambda: self.queue.release(taken), notify=self.notify)
+            self.queue.release(taken)
         self.seconds_spent.append(time.monotonic() - start)
         self.notify(self._outcome(number, state.name, value, error, total))
 
     def _tell(self, taken: Taken, state: Any, value: float | None, error: str) -> None:
-        if not patiently(lambda: self.queue.leases.beat(taken.claim.key), notify=self.notify):
+        if not self.queue.patiently(lambda: self.queue.leases.beat(taken.claim.key)):
             raise LostError("the lease was lost")
         if error:
             self._note(taken, "error", error)
         study, number = self.queue.study, taken.trial.number
         # by number: a second call, after an answer that was lost on its way, changes nothing
-        patiently(lambda: study.tell(number, value, state, skip_if_finished=True), notify=self.notify)
+        self.queue.patiently(lambda: study.tell(number, value, state, skip_if_finished=True))
 
     def _train_seeds(self, taken: Taken, beat: Heartbeat) -> float:
         """Train the trial's runs and return their mean accuracy on val, with views where the recipe has them."""
@@ -181,7 +186,7 @@ class SearchWorker:
         return math.fsum(accuracies) / len(accuracies)
 
     def _finished_or_trained(self, taken: Taken, config: Config, position: int, beat: Heartbeat) -> Run:
-        recorded: list[str] = list(taken.trial.user_attrs.get("runs", []))
+        recorded: list[str] = list(self.queue.patiently(lambda: taken.trial.user_attrs).get("runs", []))
         if taken.begun and position < len(recorded):
             run = Run(find_run(recorded[position]))
             if run.finished and run.config == config:
@@ -189,7 +194,7 @@ class SearchWorker:
             if taken.claim.previous != "silent":  # a silent worker may still be writing there
                 _remove_unfinished(run, config)
         suffix = f"-s{config.train.seed}" if self.queue.spec.seeds_per_trial > 1 else ""
-        folder = _free_folder(f"{self.queue.spec.name}-t{taken.trial.number}{suffix}")
+        folder = free_folder(f"{self.queue.spec.name}-t{taken.trial.number}{suffix}")
         # before it is made, so that whoever takes the trial over finds it
         self._note(taken, "runs", [*recorded[:position], str(folder.resolve())])
         hooks = dataclasses.replace(self.hooks, on_epoch=self._watcher(taken, config, position, beat))
@@ -212,29 +217,29 @@ class SearchWorker:
             if position > 0:
                 return
             epoch = int(record["epoch"])
-            known = self.queue.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            known = self.queue.trials()[trial.number].intermediate_values
             if epoch not in known:  # whoever had the trial before reported the same
-                patiently(lambda: trial.report(record["val/accuracy"], epoch), notify=self.notify)
-            if epoch < num_epochs and patiently(trial.should_prune, notify=self.notify):
+                self.queue.patiently(lambda: trial.report(record["val/accuracy"], epoch))
+            if epoch < num_epochs and self.queue.patiently(trial.should_prune):
                 raise optuna.TrialPruned
 
         return on_epoch
 
     def _note(self, taken: Taken, name: str, value: Any) -> None:
-        patiently(lambda: taken.trial.set_user_attr(name, value), notify=self.notify)
+        self.queue.patiently(lambda: taken.trial.set_user_attr(name, value))
 
     def _stopped(self, number: int) -> StoppedError:
         name = self.queue.spec.name
         return StoppedError(f"the search {name} was stopped; continue with the same command", number)
 
     def _require_hope(self) -> None:
-        trials = self.queue.study.get_trials(deepcopy=False)
-        if len(trials) == _HOPELESS and all(trial.state.name == "FAIL" for trial in trials):
-            last = trials[-1].user_attrs.get("error", "unknown")
-            raise TrainingError(f"the first {_HOPELESS} trials all failed; the last one: {last}")
+        finished = [trial for trial in self.queue.trials() if trial.state.is_finished()]
+        if len(finished) >= _HOPELESS and all(trial.state.name == "FAIL" for trial in finished):
+            last = finished[-1].user_attrs.get("error", "unknown")
+            raise TrainingError(f"the first {len(finished)} trials all failed; the last one: {last}")
 
     def _outcome(self, number: int, state: str, value: float | None, error: str, total: int) -> str:
-        trials = self.queue.study.get_trials(deepcopy=False)
+        trials = self.queue.trials()
         complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
         ends = {
             "COMPLETE": f"val accuracy {value or 0:.2%}",
@@ -245,36 +250,27 @@ class SearchWorker:
         if complete:
             best = max(complete, key=lambda trial: trial.value or 0.0)
             parts.append(f"best {best.value:.2%} (t{best.number})")
-        if (left := total - self._done()) > 0:
-            parts.append(f"{left} to go, {format_roughly(self._seconds_left(left))}")
+        if (left := total - _num_done(trials)) > 0:
+            parts.append(f"{left} to go, {format_roughly(self._seconds_left(trials, total, number))}")
         return "; ".join(parts)
 
-    def _done(self) -> int:
-        return sum(trial.state.is_finished() for trial in self.queue.study.get_trials(deepcopy=False))
-
-    def _seconds_left(self, trials: int) -> float:
+    def _seconds_left(self, trials: list[FrozenTrial], total: int, own: int) -> float:
+        """Estimate the time of the open trials, shared among other workers and this one, which is or was at ``own``."""
         if not self.seconds_spent:
             return math.nan
-        workers = max(1, self.queue.running())
-        return trials * math.fsum(self.seconds_spent) / len(self.seconds_spent) / workers
+        others = sum(trial.state.name == "RUNNING" and trial.number != own for trial in trials)
+        mean = math.fsum(self.seconds_spent) / len(self.seconds_spent)
+        return (total - _num_done(trials)) * mean / (others + 1)
 
 
-def headline(figures: dict[str, Any]) -> float:
-    """Return the accuracy on val that a run is judged by: with test-time views where it has them."""
-    return float(figures.get("val/accuracy_tta", figures["val/accuracy"]))
+def _num_done(trials: list[FrozenTrial]) -> int:
+    return sum(trial.state.is_finished() for trial in trials)
 
 
 def values_text(values: dict[str, Any]) -> str:
     """Return values in one line, as flags would set them."""
     short = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in values.items()}
     return ", ".join(f"{name}={label(value)}" for name, value in short.items())
-
-
-def _free_folder(name: str) -> Path:
-    """Return the folder that a run of this name would get."""
-    root = runs_root()
-    names = (name if number == 1 else f"{name}-{number}" for number in range(1, 100_000))
-    return next(root / one for one in names if not (root / one).exists())
 
 
 def _remove_unfinished(run: Run, config: Config) -> None:

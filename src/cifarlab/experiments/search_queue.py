@@ -1,4 +1,4 @@
-"""Trial queue: who does which trial of a search, so that several processes share it and none is lost or done twice.
+"""Search queue: who does which trial of a search, so that several processes share it and none is lost or done twice.
 
 Trials are handed out one at a time, under a lease on the whole search, and each is held by a lease of its own while it
 is worked on (leases.py). A trial that runs for Optuna and that nobody holds was abandoned: whoever comes next takes the
@@ -7,20 +7,20 @@ same trial with the same values, not a copy of it.
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cifarlab.experiments.leases import Claim, Leases, Watch, claim
+from cifarlab.experiments.leases import Claim, Leases, Watch, alone, claim
 from cifarlab.experiments.search import SearchSpec
+from cifarlab.experiments.storage import patiently
 from cifarlab.seeding import derive_generator
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,32 @@ class Taken:
 
 
 @dataclass
-class TrialQueue:
-    """The trials of a search, as one worker sees them."""
+class SearchQueue:
+    """The trials of a search, as one worker sees them.
+
+    Attributes:
+        study: Its record.
+        spec: What the search does.
+        leases: Who works on what.
+        watch: What this worker has seen of the others.
+        notify: Takes one line when the database is away.
+        stop_signal: Number of the signal that asks to stop; 0 for none.
+    """
 
     study: optuna.Study
     spec: SearchSpec
     leases: Leases
     watch: Watch = field(default_factory=Watch)
+    notify: Callable[[str], None] = lambda line: None
+    stop_signal: Callable[[], int] = lambda: 0
+
+    def patiently(self, call: Callable[[], Result]) -> Result:
+        """Make a call to the database, and wait for it while it is away; doing it twice must do no harm."""
+        return patiently(call, notify=self.notify)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials of the search by number, whoever does them."""
+        return self.patiently(lambda: self.study.get_trials(deepcopy=False))
 
     def take(self, total: int) -> Taken | None:
         """Take an abandoned trial, else a new one.
@@ -56,9 +75,17 @@ class TrialQueue:
             total: How many trials the search is to have, whoever does them.
 
         Returns:
-            None if there is nothing to take: all trials are finished or in the hands of other workers.
+            None if there is nothing to take at this moment: trials are finished or in the hands of other workers.
+
+        Raises:
+            StoppedError: If a stop was requested while another worker takes a trial.
+            StorageError: If the database stays away.
         """
-        with self._alone():
+        return self.patiently(lambda: self._take(total))
+
+    def _take(self, total: int) -> Taken | None:
+        key = f"{self.spec.name}/queue"
+        with alone(self.leases, self.watch, key, self.stop_signal):
             held = self.leases.held()
             trials = self.study.get_trials(deepcopy=False)
             for frozen in trials:
@@ -67,29 +94,23 @@ class TrialQueue:
                         return self._attached(frozen, claimed)
                     self.leases.release(claimed.key)  # a worker that had fallen silent finished it after all
             begun = [frozen for frozen in trials if frozen.state.name != "WAITING"]
-            if len(begun) >= total:
+            # another worker may have taken the queue over from this one, if it was halted since it came in
+            if len(begun) >= total or not self.leases.beat(key):
                 return None
             if len(begun) == len(trials):
                 self._prescribe(len(trials))
             trial = self.study.ask()
-            # a worker that dies here leaves a trial that runs and that nobody holds
+            # a worker that dies here leaves a trial that runs and that nobody holds; one that is halted, a trial that
+            # another has by now
             new = self._claim(trial.number, {})
-            assert new is not None, "a trial that was made a moment ago, under the lease of the search, is held"
-            return self._chosen(trial, new, begun=False)
-
-    def running(self) -> int:
-        """Return how many trials other workers are at."""
-        return sum(frozen.state.name == "RUNNING" for frozen in self.study.get_trials(deepcopy=False))
+            return None if new is None else self._chosen(trial, new, begun=False)
 
     def release(self, taken: Taken) -> None:
         """Give a trial back, finished or not."""
-        self.leases.release(taken.claim.key)
+        self.patiently(lambda: self.leases.release(taken.claim.key))
 
     def _claim(self, number: int, held: dict[str, Any]) -> Claim | None:
-        key = f"{self.spec.name}/t{number}"
-        if key in held and self.leases.is_mine(held[key]):  # the answer to an earlier claim was lost on its way
-            return Claim(key, "nobody")
-        return claim(self.leases, self.watch, key, held)
+        return claim(self.leases, self.watch, f"{self.spec.name}/t{number}", held)
 
     def _attached(self, frozen: FrozenTrial, claimed: Claim) -> Taken:
         import optuna
@@ -109,16 +130,6 @@ class TrialQueue:
                 self.study.enqueue_trial(parameters, user_attrs={"recipe": True})
         elif number < size:
             self.study.enqueue_trial(grid_point(self.spec, number))
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        key = f"{self.spec.name}/queue"
-        while claim(self.leases, self.watch, key, self.leases.held()) is None:
-            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 two processes out of step
-        try:
-            yield
-        finally:
-            self.leases.release(key)
 
 
 def grid_point(spec: SearchSpec, number: int) -> dict[str, Any]:
