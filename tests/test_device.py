@@ -18,11 +18,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("error", "speedup", "expected"),
-    [(0.004, 2.0, "bf16"), (0.004, 1.0, "fp32"), (0.2, 2.0, "fp32"), (float("nan"), 2.0, "fp32")],
+    ("requested", "error", "speedup", "expected"),
+    [
+        ("auto", 0.004, 2.0, "bf16"),
+        ("auto", 0.004, 1.0, "fp32"),
+        ("bf16", 0.004, 1.0, "bf16"),  # it was asked for, and what makes it slow may be what else the machine does
+        *((requested, error, 2.0, "fp32") for requested in ("auto", "bf16") for error in (0.2, float("nan"))),
+    ],
 )
-@pytest.mark.parametrize("requested", ["auto", "bf16"])
-def test_bf16_is_taken_only_where_it_is_right_and_faster(monkeypatch, requested, error, speedup, expected):
+def test_bf16_is_taken_only_where_it_is_right_and_faster_or_asked_for(monkeypatch, requested, error, speedup, expected):
     monkeypatch.setattr(device_module, "check_bf16_on_cpu", lambda: Bf16Check(error, speedup))
     precision, line = choose_precision(requested, CPU)
     assert precision == expected
