@@ -5,6 +5,7 @@ Shape suffixes: S seeds, N images.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,7 @@ def load_evidence(record: StudyRecord) -> Evidence:
         environments=tuple(environments),
         test=test,
         test_reads=reads,
-        remarks=tuple(_remarks(unreadable, other_images, environments)),
+        remarks=(*_remarks(unreadable, other_images, environments), *_precisions(record)),
     )
 
 
@@ -112,6 +113,15 @@ def _test_accuracies(run: Run) -> dict[str, float]:
         return {}
     scores = (run.read_json("evaluation.json").get("splits") or {}).get("test") or {}
     return {f"test/{key}": float(scores[key]["value"]) for key in ("accuracy", "accuracy_tta") if scores.get(key)}
+
+
+def _precisions(record: StudyRecord) -> Iterable[str]:
+    if any("train.precision" in arm.overrides for arm in record.spec.arms):
+        return
+    found = Counter(trial.figures["precision"] for trial in record.trials if "precision" in trial.figures)
+    if len(found) > 1:
+        told = listed([f"{number} in {precision}" for precision, number in found.most_common()])
+        yield f"Not all trials were trained in the same precision ({told}): differences may come from that."
 
 
 def _remarks(unreadable: list[str], other_images: list[str], environments: list[dict[str, Any]]) -> Iterable[str]:
