@@ -75,8 +75,8 @@ def _spreads(findings: Findings) -> Iterator[str]:
     still = [arm.label for arm in tested if arm.sd == 0 and arm.label not in lost]
     if still:
         yield (
-            f"All seeds of {listed(still)} reached the same accuracy ({NO_SPREAD}, which is not none): check that the "
-            "seed reaches the run, for tests take the trials for independent."
+            f"All seeds of {listed(still)} reached the same accuracy ({NO_SPREAD}, which does not show that there "
+            "is none): check that the seed reaches the run, for tests take the trials for independent."
         )
     if len(tested) < 3:
         return
