@@ -3,29 +3,25 @@
 import dataclasses
 import json
 import re
-import signal
-import sys
 
 import pytest
 from tests.conftest import make_images
-from tests.experiments.pretend import Pretender, serve_images
+from tests.experiments.pretend import Pretender, draw_nothing, serve_images
 from torch import nn
 
-from cifarlab import cli, cli_tune
 from cifarlab.commands import train as train_module
 from cifarlab.commands.study import study
 from cifarlab.commands.train import train
 from cifarlab.commands.tune import confirm, tune
 from cifarlab.config import Config, ConvnetConfig, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
-from cifarlab.config_yaml import changed_fields, config_to_yaml, load_config
+from cifarlab.config_yaml import changed_fields, load_config
 from cifarlab.data import SourceData
 from cifarlab.data.splits import make_splits
-from cifarlab.errors import NonFiniteLossError, UsageError
+from cifarlab.errors import UsageError
 from cifarlab.experiments import search_page
 from cifarlab.experiments.arms import check_spec
 from cifarlab.experiments.search import SearchSpec, check_search
 from cifarlab.experiments.search_record import latest_confirmation
-from cifarlab.experiments.search_work import SearchWorker
 from cifarlab.experiments.space import parse_space
 from cifarlab.experiments.storage import create_or_join, open_storage
 from cifarlab.experiments.study import SPEC_KEY, StudyRecord, StudyTrial, planned_trials, spec_to_dict
@@ -58,11 +54,7 @@ def images(monkeypatch, source):
 @pytest.fixture(autouse=True)
 def draw(monkeypatch):
     """Draw nothing, which takes longer than all trials; the function draws after all."""
-    drawn = search_page.search_figures
-    monkeypatch.setattr(search_page, "search_figures", lambda record: {})
-    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
-    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
-    return lambda: monkeypatch.setattr(search_page, "search_figures", drawn)
+    return draw_nothing(monkeypatch)
 
 
 class OutOfReach:
@@ -375,117 +367,3 @@ def test_the_page_loads_nothing_from_elsewhere_and_links_to_every_run(draw):
     rows = result.page.csv.read_text().splitlines()
     assert rows[0].startswith("trial,state,val/accuracy,optimizer.lr,model.convnet.dropout")
     assert len(rows) == 21
-
-
-def run_cli(*words):
-    return cli.main(["tune", *words])
-
-
-@pytest.fixture
-def no_fetch(monkeypatch):
-    monkeypatch.setattr(cli_tune, "fetch_first", lambda data: None)
-
-
-@pytest.fixture
-def tiny(tmp_path, no_fetch):
-    """Words that search around the tiny recipe."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(config_to_yaml(CONFIG))
-    return ("--config", str(path), "--search", "optimizer.lr=log:0.001:0.1", "--set", "train.epochs=1")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "say what to tune"),
-        (("convnett",), "did you mean convnet?"),
-        (("convnet", "--search", "optimizer.lrr=0.1,0.2"), "unknown field 'optimizer.lrr'; did you mean optimizer.lr?"),
-        (("convnet", "--search", "model.dropout=0:1"), "model.convnet.dropout must lie in [0, 1), not 1.0"),
-        (("convnet", "--space", "rate"), "did you mean rates?"),
-        (("convnet", "--set", "train.epochs=0"), "train.epochs must be positive"),
-        (("convnet", "--search", "train.epochs=2:8"), "add --pruner none"),
-        (("--join",), "say which search to join"),
-        (("convnet", "--join"), "there is no search 'tune-convnet' in the storage"),
-        (("convnet", "--join", "--search", "optimizer.lr=0.1,0.2"), "remove --search"),
-        (("convnet", "--trials", "0"), "at least one trial"),
-        (("convnet", "--minutes", "0"), "--minutes must be positive"),
-        (("convnet", "--confirm", "-1"), "--confirm takes a number of seeds, not -1"),
-        (("convnet", "--confirm", "3", "--top", "0"), "--top takes how many configurations to train again"),
-        (("convnet", "--search", f"model.stages=[[1,8]],{[[1, 8]] * 6}"), "no network can be built with"),
-        (("convnet", "--storage", "nowhere://x"), "is no storage; give a file, or a URL"),
-    ],
-)
-def test_a_mistake_in_the_command_is_one_line_and_code_2(words, message, capsys, monkeypatch):
-    later = "--storage" in words  # it is opened when the images are there
-    monkeypatch.setattr(cli_tune, "fetch_first", lambda data: later or pytest.fail("a download"))
-    assert run_cli(*words) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.strip().count("\n") == 0
-    assert not list(runs_root().glob("*-t*"))
-
-
-def test_without_optuna_the_extra_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert run_cli("convnet") == 3
-    assert "pip install 'cifarlab[tune]'" in capsys.readouterr().err
-
-
-def test_a_search_without_a_complete_trial_fails(capsys, tiny, monkeypatch):
-    def fail(config, **keywords):
-        raise NonFiniteLossError("the loss became nan")
-
-    monkeypatch.setattr(train_module, "train", fail)
-    assert run_cli(*tiny, "--trials", "2") == 1
-    shown = capsys.readouterr()
-    assert "no trial is complete" in shown.err
-    assert "page: " in shown.out
-
-
-@pytest.mark.parametrize(
-    ("words", "total"),
-    [(("grid",), 32), (("grid", "--trials", "40"), 32), (("grid", "--trials", "5"), 5), (("random",), 30)],
-)
-def test_a_grid_without_a_number_of_trials_has_all_its_points(capsys, tiny, monkeypatch, words, total):
-    asked = []
-    monkeypatch.setattr(SearchWorker, "work", lambda worker, trials, seconds: asked.append(trials))
-    values = ",".join(str(number / 1000) for number in range(1, 33))
-    run_cli(*tiny[:2], "--search", f"optimizer.lr={values}", "--sampler", *words)
-    assert asked == [total]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_page_is_written_ends_the_command_after_it(capsys, tiny, monkeypatch, number):
-    monkeypatch.setattr(train_module, "train", Pretender())
-    monkeypatch.setattr(search_page, "search_figures", lambda record: signal.raise_signal(number) or {})
-    assert run_cli(*tiny, "--trials", "2", "--confirm", "2") == 128 + number
-    shown = capsys.readouterr()
-    assert "was written; the same command goes on" in shown.err
-    assert (runs_root() / "tune-tiny" / "index.html").is_file()
-    assert study_names() == ["tune-tiny"], "nothing is confirmed"
-
-
-def study_names():
-    return [study.study_name for study in open_storage().get_all_studies()]
-
-
-def test_a_search_does_not_go_into_a_study(capsys, tiny):
-    create_or_join("s", open_storage(), attributes={SPEC_KEY: {}})
-    assert run_cli(*tiny, "--name", "s") == 2
-    assert "holds something else by the name 's'" in capsys.readouterr().err
-
-
-def test_the_command_searches_prints_the_verdict_and_goes_on_when_called_again(capsys, tiny, source):
-    assert run_cli(*tiny, "--trials", "2") == 0
-    shown = capsys.readouterr()
-    assert "Trial t" in shown.out or "No other of 2 complete trials" in shown.out
-    assert f"page: {runs_root() / 'tune-tiny' / 'index.html'}" in shown.out
-    assert "trial t1 (2 of 2): optimizer.lr=" in shown.err
-    assert run_cli(*tiny, "--trials", "3", "--json") == 0
-    shown = capsys.readouterr()
-    content = json.loads(shown.out)
-    assert len(content["tuning"]["trials"]) == 3
-    assert "trial t2 (3 of 3)" in shown.err
-    assert "trial t1" not in shown.err
-    best = load_config(runs_root() / "tune-tiny" / "best.yaml")
-    assert train(best, name="again", splits=make_splits(source, best.data)).finished

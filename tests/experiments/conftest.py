@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.experiments.pretend import Pretender, serve_images
 from tests.experiments.workers import write_images
 
-from cifarlab.experiments import storage
+from cifarlab.experiments import storage as storage_module
+from cifarlab.experiments.search import open_search
+from cifarlab.experiments.search_queue import SearchQueue
+from cifarlab.experiments.search_record import load_search
+from cifarlab.experiments.search_work import SearchWorker
+from cifarlab.training.loop import Hooks
 
 
 def _lacks_user(name: str) -> bool:
@@ -31,14 +37,14 @@ def photos(tmp_path_factory) -> Path:
 def empty_database(tmp_path_factory) -> Path:
     """A database with all its tables, which take longer to make than most tests."""
     path = tmp_path_factory.mktemp("database") / "experiments.db"
-    storage.open_leases(str(path)).close()
+    storage_module.open_leases(str(path)).close()
     return path
 
 
 @pytest.fixture(autouse=True)
 def _copied_database(request, monkeypatch) -> None:
     """New databases are copies of one."""
-    create = storage._create_file
+    create = storage_module._create_file
 
     def copy(path: Path) -> None:
         if path.parent.name.startswith("database"):
@@ -46,14 +52,14 @@ def _copied_database(request, monkeypatch) -> None:
         else:
             shutil.copyfile(request.getfixturevalue("empty_database"), path)
 
-    monkeypatch.setattr(storage, "_create_file", copy)
+    monkeypatch.setattr(storage_module, "_create_file", copy)
 
 
 @pytest.fixture(autouse=True)
 def _without_fsync(monkeypatch) -> None:
     """What is written need not survive the end of the machine, only that of a process."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    options = storage._engine_options
+    options = storage_module._engine_options
 
     def careless(url: str) -> dict[str, Any]:
         found = options(url)
@@ -61,7 +67,7 @@ def _without_fsync(monkeypatch) -> None:
             found["connect_args"]["factory"] = _CarelessConnection
         return found
 
-    monkeypatch.setattr(storage, "_engine_options", careless)
+    monkeypatch.setattr(storage_module, "_engine_options", careless)
 
 
 class _CarelessConnection(sqlite3.Connection):
@@ -134,3 +140,18 @@ def postgres_url(postgres, request) -> str:
 def storage_url(request) -> str:
     """Either database; a server takes some seconds to start, so its tests count as slow."""
     return request.getfixturevalue("sqlite" if request.param == "sqlite" else "postgres_url")
+
+
+@pytest.fixture
+def work(monkeypatch, source):
+    """Do trials of a search as one worker, and return the record."""
+    serve_images(monkeypatch, source)
+
+    def do(search, trials, train=None, hooks=None, notify=lambda line: None, storage=None):
+        study, found = open_search(search.name, storage_module.open_storage(storage), search)
+        leases = storage_module.open_leases(storage)
+        SearchWorker(SearchQueue(study, found, leases), train or Pretender(), hooks or Hooks(), notify).work(trials)
+        leases.close()
+        return load_search(study, found)
+
+    return do

@@ -12,15 +12,38 @@ from typing import Any
 
 from tests.conftest import make_images
 
-from cifarlab.config import Config
+from cifarlab.commands import train as train_module
+from cifarlab.config import Config, ConvnetConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from cifarlab.data import SourceData
 from cifarlab.data.splits import make_splits
-from cifarlab.experiments import search_work
+from cifarlab.experiments import search_page, search_work
 from cifarlab.experiments.search import SearchSpec, open_search
 from cifarlab.experiments.search_queue import SearchQueue
+from cifarlab.experiments.search_record import SearchRecord
 from cifarlab.experiments.search_work import SearchWorker
+from cifarlab.experiments.space import parse_space
 from cifarlab.experiments.storage import open_leases, open_storage
 from cifarlab.run import Run
+
+CONFIG = Config(
+    recipe="tiny",
+    data=DataConfig(image_size=16),
+    model=ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((1, 4),), hidden=())),
+    optimizer=OptimizerConfig(lr=0.02),
+    train=TrainConfig(epochs=4, batch_size=27, precision="fp32", device="cpu"),
+)
+
+
+def spec(*dimensions: str, name: str = "hunt", config: Config = CONFIG, **settings: Any) -> SearchSpec:
+    """Return a search around the small recipe."""
+    texts = dimensions or ("optimizer.lr=log:0.001:1", "model.dropout=0:0.5")
+    return SearchSpec(name=name, recipe=config, space=parse_space(texts, config), **settings)
+
+
+def opened(search: SearchSpec | None = None, storage: str | None = None, **settings: Any) -> SearchQueue:
+    """Return one worker's view of a search."""
+    study, found = open_search("hunt", open_storage(storage), search or spec())
+    return SearchQueue(study, found, open_leases(storage), **settings)
 
 
 def bump(config: Config) -> float:
@@ -80,3 +103,17 @@ def search_in_child(
 def serve_images(monkeypatch, source: SourceData) -> None:
     """Let searches find these images whatever data they ask for."""
     monkeypatch.setattr(search_work, "load_splits", lambda data: make_splits(source, data))
+
+
+def draw_nothing(monkeypatch) -> Callable[[], None]:
+    """Leave out all figures, which take longer than all trials; the function returned has those of searches drawn."""
+    drawn = search_page.search_figures
+    monkeypatch.setattr(search_page, "search_figures", lambda record: {})
+    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
+    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+    return lambda: monkeypatch.setattr(search_page, "search_figures", drawn)
+
+
+def values(record: SearchRecord) -> list[dict[str, Any]]:
+    """Return what a search tried."""
+    return [trial.values for trial in record.trials]
