@@ -36,3 +36,11 @@ def test_a_run_records_when_its_first_step_was_done(config, splits):
     assert seen == [1, 2, 3, 4]
     assert 0 < result["seconds_to_first_step"] < result["wall_clock_seconds"]
     assert result["peak_memory_bytes"] > 50e6
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"), [("/a/bin/cifarlab", "cifarlab"), ("/a/cifarlab/__main__.py", "cifarlab")]
+)
+def test_the_command_is_one_that_can_be_typed(program, shown, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "train", "fast70"])
+    assert environment.describe_environment()["command"] == f"{shown} train fast70"
