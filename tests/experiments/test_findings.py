@@ -1,5 +1,6 @@
 """Findings agree with scipy and statsmodels, and claim no more than five studies in a hundred would wrongly."""
 
+import dataclasses
 import gc
 import itertools
 import math
@@ -279,3 +280,25 @@ def test_missing_folders_and_other_images_are_told_not_fatal(tmp_path):
     assert any("cannot be read (made-up-relu-s0)" in remark for remark in evidence.remarks)
     assert any("same images" in remark for remark in evidence.remarks)
     assert len(find(record, evidence).pairs) == 3
+
+
+def test_trials_in_different_precisions_are_told_unless_it_is_what_is_compared(tmp_path):
+    def remarks(overrides):
+        record = make_record(tmp_path / overrides, {"bf16": [0.7, 0.71], "fp32": [0.72, 0.73]}, folders=False)
+        arms = tuple(dataclasses.replace(arm, overrides={overrides: arm.label}) for arm in record.spec.arms)
+        trials = tuple(dataclasses.replace(t, figures={**t.figures, "precision": t.arm}) for t in record.trials)
+        spec = dataclasses.replace(record.spec, arms=arms)
+        return " ".join(load_evidence(dataclasses.replace(record, spec=spec, trials=trials)).remarks)
+
+    assert "same precision (2 in bf16 and 2 in fp32)" in remarks("model.convnet.activation")
+    assert "precision" not in remarks("train.precision")
+
+
+def test_part_of_an_epoch_is_no_whole_one(tmp_path):
+    record = make_record(tmp_path, {"a": [0.7, 0.71], "b": [0.72, 0.73]}, folders=False)
+    trials = tuple(dataclasses.replace(t, figures={**t.figures, "epochs": 1}) for t in record.trials)
+    base = dataclasses.replace(record.spec.base, train=dataclasses.replace(record.spec.base.train, epochs=0.36))
+    arms = (record.spec.arms[0], dataclasses.replace(record.spec.arms[1], overrides={"train.epochs": 1.0}))
+    record = dataclasses.replace(record, trials=trials, spec=dataclasses.replace(record.spec, base=base, arms=arms))
+    found = find(record, load_evidence(record))
+    assert {arm.label: arm.epochs for arm in found.arms} == {"a": 0.36, "b": 1.0}

@@ -47,7 +47,7 @@ class ArmSummary:
         views: Mean accuracy on val with test-time views.
         pflop: Mean compute of one run.
         train_clock_seconds: Mean train clock of one run.
-        epochs: Mean number of epochs run.
+        epochs: Mean number of epochs run, a part of one too.
         train_accuracy: Mean accuracy on augmented training images in the last epoch.
         gap: Mean of train_accuracy less plain; positive where val is worse.
         test: Mean accuracy on test, with views where the runs have them, if every finished seed was evaluated there.
@@ -243,13 +243,20 @@ def _summarize(record: StudyRecord, label: str, test: Mapping[str, Mapping[str, 
         views=_mean_of(figures, "val/accuracy_tta"),
         pflop=_mean_of(figures, "compute_pflop"),
         train_clock_seconds=_mean_of(figures, "train_clock_seconds"),
-        epochs=_mean_of(figures, "epochs"),
+        epochs=_epochs(record, label, figures),
         train_accuracy=_mean_of(figures, "train/accuracy"),
         gap=math.fsum(gaps) / len(gaps) if gaps and not any(map(math.isnan, gaps)) else math.nan,
         test=test_mean,
         test_sd=test_sd,
         unfinished={state: amount for state, amount in others.items() if amount},
     )
+
+
+def _epochs(record: StudyRecord, label: str, figures: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean number of epochs; runs count those begun, so that the configured fraction is the truth."""
+    overrides = next(arm.overrides for arm in record.spec.arms if arm.label == label)
+    configured = float(overrides.get("train.epochs", record.spec.base.train.epochs))
+    return _mean_of([{"epochs": min(float(one["epochs"]), configured)} for one in figures if "epochs" in one], "epochs")
 
 
 def _gap(figures: Mapping[str, Any]) -> float:
