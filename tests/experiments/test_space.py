@@ -130,7 +130,7 @@ def test_a_dimension_that_cannot_be_is_refused_in_one_line_that_names_it(text, m
 
 def test_two_valid_dimensions_that_do_not_go_together_are_refused():
     parse_space(["model.whiten_kernel=2,3"], Config())
-    with pytest.raises(ConfigError, match=r"model\.speednet\.whiten_channels=54 with model\.speednet\.whiten_kernel=2"):
+    with pytest.raises(ConfigError, match=r"model\.speednet\.whiten_kernel=2 with model\.speednet\.whiten_channels=54"):
         parse_space(["model.whiten_kernel=2,3", "model.whiten_channels=24,54"], Config())
 
 
