@@ -114,6 +114,17 @@ def test_who_was_halted_himself_takes_nobody_for_silent_at_once(sqlite, monkeypa
     assert judged == ["alive"] * 5 + ["silent"]
 
 
+def test_a_short_patience_ends_though_one_looks_seldom(sqlite, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(lease_module, "_now", lambda: now)
+    one, other = open_leases(sqlite), open_leases(sqlite)
+    one.acquire("a")
+    watch, judged = Watch(patience_seconds=1), []
+    for now in (0.0, 0.9, 3.0):  # noqa: B007 read by the clock
+        judged.append(watch.judge(other.held()["a"]))
+    assert judged == ["alive", "alive", "silent"]
+
+
 def test_what_this_worker_holds_already_is_its_own(sqlite):
     """As after a call that the database carried out, but whose answer it broke off."""
     one, other = open_leases(sqlite), open_leases(sqlite)

@@ -37,6 +37,9 @@ BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """A lease without a beat for so long is silent; its work may be taken over."""
 
+_LONGEST_LOOK_SECONDS = 10.0
+"""Whoever waits for others looks at their leases more often than that, on a busy machine too."""
+
 _PROC = Path("/proc")
 
 
@@ -220,7 +223,8 @@ class Watch:
             return "dead"
         now = _now()
         owner, beats, since, looked = self._seen.get(lease.key, ("", -1, 0.0, 0.0))
-        if (owner, beats) != (lease.owner, lease.beats) or now - looked > self.patience_seconds / 2:
+        halted = now - looked > max(self.patience_seconds / 2, _LONGEST_LOOK_SECONDS)
+        if (owner, beats) != (lease.owner, lease.beats) or halted:
             since = now
         self._seen[lease.key] = (lease.owner, lease.beats, since, now)
         return "silent" if now - since > self.patience_seconds else "alive"
