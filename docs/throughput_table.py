@@ -36,8 +36,8 @@ def _parts(result: Result) -> list[str]:
     parts = [
         f"### {result['recipe']} on {result['device']}" + ("" if is_current(result) else ", earlier settings"),
         f"`python benchmarks/{result['environment']['command']}`; {_network(result['network'])}; "
-        f"{result['rounds']} rounds; accuracy on {result['num_images']:,} {result['split']} images; int8 calibrated on {result['calibration_images']} "
-        f"training images; {made_on(result)}; {_versions(result)}.",
+        f"{result['rounds']} rounds; accuracy on {result['num_images']:,} {result['split']} images; "
+        f"int8 calibrated on {result['calibration_images']} training images; {made_on(result)}; {_versions(result)}.",
         table(header, [_row(arm) for arm in result["arms"]]),
     ]
     parts += [f"Not measured: {name}: {reason}." for name, reason in result["skipped"].items()]
