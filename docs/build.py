@@ -1,4 +1,4 @@
-"""Regenerate what is generated: docs/recipes.md, docs/results.md, the plot, marked tables in README.md and others.
+"""Regenerate what is generated: recipes.md, results.md, studies/README.md, the plot, tables in README.md and others.
 
 Recipes come from the docstrings and configurations in cifarlab.recipes, figures from docs/results/*.json, which
 benchmarks write. With --check nothing is written; the exit code is 1 where a file is not what it should be.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from accuracy_plot import draw, points, stamp
 from predecessors_table import curves_parts, is_predecessor, predecessors_table
+from studies_index import studies_page
 from throughput_table import inference_parts
 from time_table import (
     Result,
@@ -110,6 +111,7 @@ def main() -> int:
     pages = {
         DOCS / "recipes.md": recipes_page(),
         DOCS / "results.md": results_page(results, comparisons),
+        DOCS / "studies" / "README.md": studies_page(DOCS / "studies"),
         README: renewed(README, headline_table(without_predecessors(results))),
         PREDECESSORS: renewed(PREDECESSORS, "\n\n".join([predecessors_table(results), *curves_parts(results)])),
         PLOT: stamp(drawn),

@@ -27,6 +27,7 @@ def docs():
     sys.path.insert(0, str(DOCS))
     try:
         names = {"table": "time_table", "plot": "accuracy_plot", "before": "predecessors_table", "build": "build"}
+        names["studies"] = "studies_index"
         return SimpleNamespace(**{short: importlib.import_module(name) for short, name in names.items()})
     finally:
         sys.path.remove(str(DOCS))
@@ -296,3 +297,21 @@ def test_systems_before_this_one_stand_in_tables_of_their_own(docs):
     assert "lenet_today" not in ours
     assert "`lenet_today`" in theirs
     assert docs.table.runs_section(results[0]) in theirs
+
+
+def test_a_study_is_listed_with_its_answer_and_its_command(docs, tmp_path):
+    assert "None yet." in docs.studies.studies_page(tmp_path)
+    study = {
+        "name": "activations",
+        "question": "Which is best?",
+        "sentences": [{"kind": "answer", "text": "gelu beats | relu."}, {"kind": "finding", "text": "not this"}],
+        "trials": [{"state": "complete"}, {"state": "complete"}, {"state": "failed"}],
+        "made": {"cpu": ["Xeon"], "gpu": [], "torch": ["2.13.0"], "last": "2026-11-21T10:00:00+00:00"},
+    }
+    study["made"]["commands"] = ["cifarlab study --preset activations"]
+    (tmp_path / "activations").mkdir()
+    (tmp_path / "activations" / "study.json").write_text(json.dumps(study))
+    assert docs.studies.studies_page(tmp_path).splitlines()[9] == (
+        "| [activations](activations/README.md) | Which is best? | gelu beats \\| relu. "
+        "| 2 of 3, 2026-11-21, Xeon, torch 2.13.0 | `cifarlab study --preset activations` |"
+    )

@@ -100,15 +100,17 @@ def fast90() -> Config:
 
 
 def fast94() -> Config:
-    """Reach 94 % on CIFAR-10 in four minutes on two CPU cores.
+    """Reach 94 % on CIFAR-10 in less than five minutes on two CPU cores.
 
     Command: cifarlab train fast94
 
-    Not measured yet.
+    Measured: test accuracy 94.13 % (n = 3 seeds) with test-time views, train clock 290 s, on two cores of an Intel Xeon
+    with AMX, torch 2.13.0, 2026-11-21: docs/results/fast94_cpu-intel-xeon-amx.json; in alternation with airbench94,
+    0.87 times its clock. Chosen on validation.
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here with smaller
-        batches, half of the run at lower resolution, and the rates of the SGD part scaled to the batch.
+        batches, the first half of the run at 24x24, and the rates of the SGD part scaled to the batch.
     """
     return Config(
         recipe="fast94",
@@ -211,7 +213,8 @@ def airbench94() -> Config:
 
     Command: cifarlab train airbench94
 
-    Not measured yet.
+    Measured: test accuracy 93.96 % (n = 4 seeds) with test-time views, train clock 329 s, on two cores of an Intel Xeon
+    with AMX, torch 2.13.0, 2026-11-21: docs/results/airbench94_cpu-intel-xeon-amx.json.
 
     The published loss is a sum over the batch, the published head starts at unit variance and is divided by 256; here
     the loss is a mean and the head starts at 1/16 and is divided by 16. The rates of its SGD part follow from that:
