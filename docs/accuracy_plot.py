@@ -60,8 +60,8 @@ def draw(drawn: dict[str, Any]) -> str:
     figure, axes = style.new_figure(7.2, 4.2)
     # colour, marker, and on which side the name stands, so that neighbours do not collide
     kinds: dict[str, tuple[str, str, dict[str, Any]]] = {
-        _OURS: (style.BLUE, "o", {"xytext": (8, -5), "va": "top"}),
-        _YARDSTICK: (style.ORANGE, "D", {"xytext": (8, 5), "va": "bottom"}),
+        _OURS: (style.BLUE, "o", {"xytext": (8, 5), "va": "bottom"}),
+        _YARDSTICK: (style.ORANGE, "D", {"xytext": (8, -5), "va": "top"}),
         _TUTORIAL: (style.PURPLE, "s", {"xytext": (-8, -5), "va": "top", "ha": "right"}),
     }
     for kind, (color, marker, side) in kinds.items():
