@@ -36,6 +36,15 @@ def _private_folders(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def without_curves(monkeypatch):
+    """Train without drawing the curves, which takes longer than the training of a tiny network."""
+    from cifarlab.commands import train as train_module
+
+    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
+    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+
+
+@pytest.fixture
 def source() -> SourceData:
     return SourceData(train=make_images(120, seed=1), val=None, test=make_images(60, seed=2), origin="tiny")
 

@@ -17,7 +17,6 @@ from tests.experiments.workers import await_that, tiny_spec
 from cifarlab import cli_study
 from cifarlab.cli import main
 from cifarlab.commands import study as study_module
-from cifarlab.commands import train as train_module
 from cifarlab.commands.study import judge_on_test, study
 from cifarlab.errors import CifarlabError, StoppedError, UsageError
 from cifarlab.experiments import page as page_module
@@ -27,11 +26,7 @@ from cifarlab.experiments.study_queue import finish, open_queue, take
 from cifarlab.run import Run, runs_root
 from cifarlab.training.loop import Hooks
 
-
-@pytest.fixture(autouse=True)
-def _without_curves(monkeypatch):
-    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
-    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+pytestmark = pytest.mark.usefixtures("without_curves")
 
 
 @pytest.fixture

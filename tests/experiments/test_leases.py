@@ -102,27 +102,23 @@ def test_a_lease_is_silent_when_its_beats_stand_still_for_long_enough(sqlite, mo
     assert not one.beat("a")
 
 
-def test_who_was_halted_himself_takes_nobody_for_silent_at_once(sqlite, monkeypatch):
-    """Where a machine sleeps, all its workers do: each would find the others silent when it wakes."""
+@pytest.mark.parametrize(
+    ("patience", "looks", "expected"),
+    [
+        # where a machine sleeps, all its workers do: each would find the others silent when it wakes
+        pytest.param(60, (0.0, 3600.0, 3620.0, 3640.0, 3660.0, 3661.0), ["alive"] * 5 + ["silent"], id="halted"),
+        pytest.param(1, (0.0, 0.9, 3.0), ["alive", "alive", "silent"], id="looks_seldom"),
+    ],
+)
+def test_who_does_not_look_for_long_counts_anew(patience, looks, expected, sqlite, monkeypatch):
     now = 0.0
     monkeypatch.setattr(lease_module, "_now", lambda: now)
     one, other = open_leases(sqlite), open_leases(sqlite)
     one.acquire("a")
-    watch, judged = Watch(patience_seconds=60), []
-    for now in (0.0, 3600.0, 3620.0, 3640.0, 3660.0, 3661.0):  # noqa: B007 read by the clock
+    watch, judged = Watch(patience_seconds=patience), []
+    for now in looks:  # noqa: B007 read by the clock
         judged.append(watch.judge(other.held()["a"]))
-    assert judged == ["alive"] * 5 + ["silent"]
-
-
-def test_a_short_patience_ends_though_one_looks_seldom(sqlite, monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(lease_module, "_now", lambda: now)
-    one, other = open_leases(sqlite), open_leases(sqlite)
-    one.acquire("a")
-    watch, judged = Watch(patience_seconds=1), []
-    for now in (0.0, 0.9, 3.0):  # noqa: B007 read by the clock
-        judged.append(watch.judge(other.held()["a"]))
-    assert judged == ["alive", "alive", "silent"]
+    assert judged == expected
 
 
 def test_what_this_worker_holds_already_is_its_own(sqlite):

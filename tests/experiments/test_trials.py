@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 from tests.experiments.workers import tiny_spec
 
-from cifarlab.commands import train as train_module
 from cifarlab.commands.train import resume, train
 from cifarlab.data import load_splits
 from cifarlab.errors import RunError, StoppedError
@@ -16,11 +15,7 @@ from cifarlab.experiments.trials import Trainer, drop_checkpoints, run_trial
 from cifarlab.run import Run, runs_root
 from cifarlab.training.loop import Hooks
 
-
-@pytest.fixture(autouse=True)
-def _without_curves(monkeypatch):
-    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
-    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+pytestmark = pytest.mark.usefixtures("without_curves")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typing import Any
 from cifarlab.differences import SeedDifference, VarianceParts, compare_seeds, holm, letter_groups, variance_parts
 from cifarlab.experiments.evidence import Correct, Evidence, finished
 from cifarlab.experiments.factors import Grid, averaged, find_grid, interaction_p
-from cifarlab.experiments.study import StudyRecord, StudyTrial
+from cifarlab.experiments.study import StudyRecord, headline
 from cifarlab.stats import accuracy_interval, mean_and_sd
 
 ALPHA = 0.05
@@ -205,12 +205,6 @@ def find(record: StudyRecord, evidence: Evidence) -> Findings:
     )
 
 
-def judged_accuracy(trial: StudyTrial) -> float:
-    """Return the accuracy on val a trial is judged by: with test-time views where it has them."""
-    views = trial.figures.get("val/accuracy_tta")
-    return float(trial.figures["val/accuracy"] if views is None else views)
-
-
 def pooled_sd(samples: Sequence[Sequence[float]] | Any) -> float:
     """Return the standard deviation within samples, pooled by degrees of freedom; NaN where none has two values."""
     samples = [sample for sample in samples if len(sample) > 1]
@@ -221,7 +215,7 @@ def pooled_sd(samples: Sequence[Sequence[float]] | Any) -> float:
 
 def _summarize(record: StudyRecord, label: str, test: Mapping[str, Mapping[str, float]]) -> ArmSummary:
     trials = finished(record, label)
-    values = tuple(judged_accuracy(trial) for trial in trials)
+    values = tuple(headline(trial.figures) for trial in trials)
     mean, sd = mean_and_sd(values) if values else (math.nan, math.nan)
     others = Counter(str(t.state) for t in record.trials if t.arm == label and not t.finished)
     others["waiting"] += max(0, record.spec.seeds - len(trials) - others.total())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cifarlab.differences import seeds_needed
 from cifarlab.errors import UsageError
-from cifarlab.experiments.findings import judged_accuracy, pooled_sd
-from cifarlab.experiments.study import StudyRecord, StudySpec
+from cifarlab.experiments.findings import pooled_sd
+from cifarlab.experiments.study import StudyRecord, StudySpec, headline
 
 PRIOR_SD = 0.0023
 """Standard deviation over seeds where nothing else is known: that of 10,000 seeds of a short CIFAR-10 run.
@@ -65,7 +65,7 @@ def plan_study(spec: StudySpec, difference: float, *, record: StudyRecord | None
         if value is not None and not 0 < value < 1:
             raise UsageError(f"{name} is a fraction, such as 0.001 for 0.1 point of accuracy, not {value}")
     done = [trial for trial in record.trials if trial.finished] if record is not None else []
-    values = [[judged_accuracy(trial) for trial in done if trial.arm == arm.label] for arm in spec.arms]
+    values = [[headline(trial.figures) for trial in done if trial.arm == arm.label] for arm in spec.arms]
     measured = pooled_sd(values)
     if sd is not None:
         source = "as given"

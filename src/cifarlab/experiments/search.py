@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cifarlab.config import Config
 from cifarlab.config_yaml import config_from_dict, config_to_dict
 from cifarlab.errors import ConfigError, UsageError
-from cifarlab.experiments.fields import VAL_FRACTION as VAL_FRACTION  # noqa: PLC0414 search_findings takes it from here
-from cifarlab.experiments.fields import value_of, with_values
+from cifarlab.experiments.fields import VAL_FRACTION, value_of, with_values
 from cifarlab.experiments.space import Space, label, space_from_dict, space_to_dict
 from cifarlab.experiments.storage import create_or_join, holds, load_if_any
 from cifarlab.experiments.study import check_name, check_network, decide_precision

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from cifarlab.experiments.fields import value_of
-from cifarlab.experiments.search import VAL_FRACTION
+from cifarlab.experiments.fields import VAL_FRACTION, value_of
 from cifarlab.experiments.search_record import RECIPE, Confirmed, SearchRecord, SearchTrial, position
 from cifarlab.experiments.space import Dimension, label
 from cifarlab.phrases import NO_SPREAD, count, listed, number, p_text, per_cent, points

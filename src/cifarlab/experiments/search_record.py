@@ -12,9 +12,8 @@ from cifarlab.config import Config
 from cifarlab.differences import SeedDifference, compare_seeds, holm
 from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.search import SearchSpec
-from cifarlab.experiments.search_work import headline
 from cifarlab.experiments.space import Dimension
-from cifarlab.experiments.study import SPEC_KEY, Arm, StudyRecord, StudySpec, find_run, load_study
+from cifarlab.experiments.study import SPEC_KEY, Arm, StudyRecord, StudySpec, find_run, headline, load_study
 
 if TYPE_CHECKING:
     import optuna

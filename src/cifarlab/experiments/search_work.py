@@ -22,8 +22,7 @@ from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.leases import Heartbeat
 from cifarlab.experiments.search_queue import SearchQueue, Taken
 from cifarlab.experiments.space import label
-from cifarlab.experiments.study import find_run
-from cifarlab.experiments.study import headline as headline  # noqa: PLC0414 search_record takes it from here
+from cifarlab.experiments.study import find_run, headline
 from cifarlab.experiments.trials import Train, ended_by, free_folder, is_of_the_machine
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
