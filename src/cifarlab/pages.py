@@ -1,7 +1,7 @@
 """Pages: what every HTML page of the package shares: one jinja environment, its filters, styles and pictures.
 
-A page is one file that loads nothing from anywhere. Templates extend page.html.j2 and take tables, findings, figures and
-notes from parts.html.j2. Figures come in as fractions and go out as a person writes them, units kept on the figure's
+A page is one file that loads nothing from anywhere. Templates extend page.html.j2 and take tables, findings, figures
+and notes from parts.html.j2. Fractions come in and are written as a person writes them, units kept on the figure's
 line; what is None or NaN was not measured and becomes a dash.
 """
 
@@ -93,7 +93,7 @@ def figure_uri(figure: Figure) -> str:
 
 
 def file_uri(path_without_suffix: Path) -> str | None:
-    """Return a plot that was saved as SVG and PNG as a data URI, the smaller of the two; None where there is neither."""
+    """Return a plot that was saved as SVG and PNG as a data URI, or None where there is neither."""
     svg, png = (path_without_suffix.with_name(path_without_suffix.name + suffix) for suffix in (".svg", ".png"))
     if svg.is_file() and (svg.stat().st_size <= LARGEST_SVG_BYTES or not png.is_file()):
         return data_uri(svg.read_bytes(), ".svg")

@@ -95,7 +95,8 @@ class Table:
         title: What it shows.
         header: Column names, with units.
         rows: Plain values; None where nothing was measured. Fractions are formatted by the page, see ``kinds``.
-        kinds: For each column how the page writes it: 'text', 'count', 'fraction' (as per cent), 'number', 'points'.
+        kinds: For each column how the page writes it: 'text', 'count', 'fraction' (as per cent), 'interval' (a pair of
+            fractions, as per cent), 'number', 'points' (a difference of fractions), 'seconds'.
     """
 
     title: str
