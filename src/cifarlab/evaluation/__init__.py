@@ -1,1 +1,1 @@
-"""Evaluation: what a model is worth, section by section; every section is a function of a Subject and returns a Section."""
+"""Evaluation: what a model is worth; every section of it is a function of a Subject that returns a Section."""

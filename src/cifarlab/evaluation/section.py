@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cifarlab.data.imageset import ImageSet
+from cifarlab.evaluation.options import Options
 from cifarlab.inference import Classifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["Notify", "Options", "Scored", "Section", "Subject", "Table"]
 
 Notify = Callable[[str], None]
 
@@ -25,8 +28,8 @@ class Scored:
     """Answers to images whose true classes are known.
 
     Attributes:
-        logits_NK: float32; logits, or logarithms of probabilities where only those are known. They are the run's answer:
-            averaged over test-time views where it has any.
+        logits_NK: float32; logits, or logarithms of probabilities where only those are known. They are the run's
+            answer, averaged over test-time views where it has any.
         labels_N: int64.
         images: The images themselves, in the same order; None where only answers are at hand.
     """
@@ -63,31 +66,6 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user may set for the sections; paths are files or folders of theirs.
-
-    Attributes:
-        costs: CSV of what each mistake costs, K x K, rows the true class; '' for none.
-        wanted_accuracy: Of the answers that are kept, for the threshold of selective prediction.
-        human_labels: Counts of people's answers, N x K, as .npy or .csv (CIFAR-10H); '' for none.
-        cifar10_c: Folder of the official CIFAR-10-C files; '' to use the cache, or to regenerate.
-        unknown: Folder of images of none of the classes; '' for none.
-        num_corrupted: Images of the split under each corruption and severity; 0 for all.
-        num_attacked: Images of the split under attack; 0 for all.
-        seed: Of everything that is drawn.
-    """
-
-    costs: str = ""
-    wanted_accuracy: float = 0.99
-    human_labels: str = ""
-    cifar10_c: str = ""
-    unknown: str = ""
-    num_corrupted: int = 2000
-    num_attacked: int = 500
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Table:
     """A table for the page and for a CSV file.
 
@@ -116,6 +94,7 @@ class Section:
         plots: By file name without suffix.
         notes: What limits the figures: subsets, assumptions, regenerated data.
         skipped: Why nothing was measured, in one line that says what to do; '' where it was.
+        captions: What a reader should know of a plot, by its name; one or two sentences.
     """
 
     findings: tuple[str, ...] = ()
@@ -124,3 +103,4 @@ class Section:
     plots: Mapping[str, Figure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     skipped: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)

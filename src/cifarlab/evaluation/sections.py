@@ -1,0 +1,111 @@
+"""The table of sections, and how one is run; a section is imported when it is wanted."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cifarlab.errors import CifarlabError, StoppedError, UsageError
+
+if TYPE_CHECKING:
+    from cifarlab.evaluation.section import Section, Subject
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One section.
+
+    Attributes:
+        title: What it tells, as a heading.
+        module: Where it is, below cifarlab.evaluation.
+        quick: Whether it needs no model and at most a second or two; such sections are part of every evaluation.
+        cost: How long it takes, in words, for the help.
+    """
+
+    title: str
+    module: str
+    quick: bool
+    cost: str
+
+    @property
+    def function(self) -> str:
+        """Name of the function in its module."""
+        return f"{self.module}_section"
+
+
+SECTIONS: dict[str, Entry] = {
+    "scores": Entry("How often is it right?", "scores", True, "a second"),
+    "calibration": Entry("Can its confidence be believed?", "calibration", True, "a second"),
+    "ranking": Entry("How well does it tell each class from the rest?", "ranking", True, "a second"),
+    "selective": Entry("What if it may leave hard images to others?", "selective", True, "a second"),
+    "quality": Entry("Are the images and labels themselves sound?", "quality", False, "a minute"),
+    "unknown": Entry("What does it say to images of none of its classes?", "unknown", False, "half a minute"),
+    "corruptions": Entry("Does it stand noise, blur, weather and compression?", "corruptions", False, "minutes"),
+    "shifts": Entry("Does it stand small movements of the picture?", "shifts", False, "a minute"),
+    "shifted_sets": Entry("How does it do on newly gathered images?", "shifted_sets", False, "half a minute"),
+    "attacks": Entry("Does it stand deliberate attack?", "attacks", False, "a minute"),
+    "why": Entry("Why does it answer as it does?", "why", False, "half a minute"),
+}
+"""In the order in which they are run and shown."""
+
+QUICK = tuple(name for name, entry in SECTIONS.items() if entry.quick)
+"""The sections of an evaluation that names none."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What running a section led to.
+
+    Attributes:
+        section: What it found; where it could not be run, only why.
+        seconds: How long it took.
+        error: What the user would have to mend before it can be run; None where it was run, or does not apply.
+    """
+
+    section: Section
+    seconds: float
+    error: CifarlabError | None = None
+
+
+def choose(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the sections that are meant, in the order of the table.
+
+    Args:
+        names: Sections; 'all' and 'quick' stand for several. None at all means none.
+
+    Raises:
+        UsageError: For an unknown name.
+    """
+    wanted: set[str] = set()
+    for name in names:
+        if name not in (*SECTIONS, "all", "quick"):
+            raise UsageError(f"no section is called {name!r}; there are {', '.join(SECTIONS)}, and quick and all")
+        wanted |= set({"all": tuple(SECTIONS), "quick": QUICK}.get(name, (name,)))
+    return tuple(name for name in SECTIONS if name in wanted)
+
+
+def run_section(name: str, subject: Subject) -> Outcome:
+    """Run one section; what keeps it from running, and the user could mend, becomes the line why it was skipped.
+
+    Args:
+        name: A key of SECTIONS.
+        subject: The model on its split.
+
+    Raises:
+        StoppedError: If a signal ended it.
+    """
+    from cifarlab.evaluation.section import Section
+
+    entry = SECTIONS[name]
+    start = time.perf_counter()
+    try:
+        function = getattr(importlib.import_module(f"cifarlab.evaluation.{entry.module}"), entry.function)
+        found: Section = function(subject)
+    except StoppedError:
+        raise
+    except CifarlabError as error:
+        return Outcome(Section(skipped=str(error)), time.perf_counter() - start, error)
+    return Outcome(found, time.perf_counter() - start)
