@@ -104,7 +104,7 @@ def fast94() -> Config:
 
     Command: cifarlab train fast94
 
-    Measured: test accuracy 94.13 % (n = 3 seeds) with test-time views, train clock 290 s, on two cores of an Intel Xeon
+    Measured: test accuracy 94.03 % (n = 5 seeds) with test-time views, train clock 280 s, on two cores of an Intel Xeon
     with AMX, torch 2.13.0, 2026-11-21: docs/results/fast94_cpu-intel-xeon-amx.json; in alternation with airbench94,
     0.87 times its clock. Chosen on validation.
 
@@ -213,7 +213,7 @@ def airbench94() -> Config:
 
     Command: cifarlab train airbench94
 
-    Measured: test accuracy 93.96 % (n = 4 seeds) with test-time views, train clock 329 s, on two cores of an Intel Xeon
+    Measured: test accuracy 93.93 % (n = 5 seeds) with test-time views, train clock 324 s, on two cores of an Intel Xeon
     with AMX, torch 2.13.0, 2026-11-21: docs/results/airbench94_cpu-intel-xeon-amx.json.
 
     The published loss is a sum over the batch, the published head starts at unit variance and is divided by 256; here
