@@ -22,7 +22,7 @@ from cifarlab.stats import mean_and_sd, t_interval
 # what decides a run beside its configuration; a change elsewhere does not keep a measurement from being continued
 _TRAINING_CODE = ("data", "models", "training", "commands/train.py", "device.py", "inference.py", "seeding.py")
 # what must be equal for two runs to stand in one file, beside the machine
-_SAME_WORK = ("recipe", "split", "arms", "wall", "max_minutes", "config", "code_sha256")
+_SAME_WORK = ("recipe", "split", "arms", "wall", "max_minutes", "clocks", "config", "code_sha256")
 _SAME_MACHINE = ("cpu", "instruction_sets", "cpu_count", "threads", "gpu", "torch", "python")
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/time_to_accuracy.py fast94 airbench94 --seeds 5 --wall
 
-Run it on an idle machine. Several recipes are the arms of one comparison: seed 0 of every arm, then seed 1 of every
-arm in the opposite order, and so on, so that whatever drifts hits all arms alike. Every run is written down as soon as
-it is done; the same command again continues where it was stopped, and runs of another machine, configuration or code
-are never mixed in. benchmarks/README.md tells how each figure is made.
+Run it on an idle machine, or with --no-clocks. Several recipes are the arms of one comparison: seed 0 of every arm,
+then seed 1 of every arm in the opposite order, and so on, so that whatever drifts hits all arms alike. Every run is
+written down as soon as it is done; the same command again continues where it was stopped, and runs of another machine,
+configuration or code are never mixed in. benchmarks/README.md tells how each figure is made.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cifarlab.environment import describe_environment
 from cifarlab.errors import CifarlabError, RunError, UsageError
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+CLOCKS = ("train_clock_seconds", "training_seconds", "evaluation_seconds")
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Arguments:
     """Train each seed once more in a process of its own: wall clock, time to the first step, peak memory."""
     max_minutes: float = 0.0
     """Cut an arm at the end of the first epoch after so many minutes of training, and judge what is there; 0: never."""
+    clocks: bool = True
+    """Write clocks down; --no-clocks where the machine does other work as well: accuracies and compute only."""
     val: bool = False
     """Judge on the standard validation split (a tenth of the training images) and leave test alone: for choosing."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -71,6 +74,8 @@ def check_arguments(arguments: Arguments) -> None:
         raise UsageError("docs/results holds figures on the test split; give --out another folder")
     if arguments.wall and arguments.max_minutes:
         raise UsageError("--wall times whole runs and --max-minutes cuts them; leave one of them out")
+    if arguments.wall and not arguments.clocks:
+        raise UsageError("--wall times whole runs and --no-clocks writes no times down; leave one of them out")
 
 
 def results_folder(arguments: Arguments) -> Path | None:
@@ -95,6 +100,7 @@ def new_content(arm: Arm, arguments: Arguments, environment: dict[str, Any]) -> 
         "arms": list(arguments.recipes),
         "wall": arguments.wall,
         "max_minutes": arguments.max_minutes,
+        **({} if arguments.clocks else {"clocks": False}),
         "config": changed_fields(arm.config, Config()),
         "code_sha256": code_sha256(),
         "environment": environment,
@@ -115,8 +121,14 @@ def add_run(content: dict[str, Any], measurement: Measurement) -> None:
                 f"{content['recipe']}: {name} is {value}, in earlier runs it was {content[name]}; "
                 "this run is not kept; make sure the machine is idle and continue"
             )
-    content["runs"].append({**measurement.figures, "time": datetime.now(UTC).isoformat(timespec="seconds")})
+    figures = {name: value for name, value in measurement.figures.items() if has_clocks(content) or name not in CLOCKS}
+    content["runs"].append({**figures, "time": datetime.now(UTC).isoformat(timespec="seconds")})
     content["summary"] = summarise(content["runs"])
+
+
+def has_clocks(content: dict[str, Any]) -> bool:
+    """Return whether the runs of a recipe file were timed."""
+    return bool(content.get("clocks", True))
 
 
 def comparison(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +167,7 @@ class Book:
 
     def comparisons(self) -> list[dict[str, Any]]:
         """Return the comparison of every pair of arms that share a round."""
-        pairs = combinations(self.contents.values(), 2)
+        pairs = combinations(filter(has_clocks, self.contents.values()), 2)
         return [content for content in (comparison(a, b) for a, b in pairs) if content["rounds"]]
 
     def write(self) -> list[Path]:
@@ -235,7 +247,8 @@ def benchmark(arguments: Arguments, say: Callable[[str], None]) -> None:
                 warm_up(arm)
         run_rounds(arms, arguments.seeds, book, measure, say)
         for arm in arms:
-            add_augmentation(arm, book.contents[arm.recipe])
+            if arguments.clocks:
+                add_augmentation(arm, book.contents[arm.recipe])
     written = book.write()
     print_summary(book, say)
     for path in written:

@@ -84,8 +84,8 @@ def is_predecessor(result: Result) -> bool:
 
 def predecessors_table(results: list[Result]) -> str:
     """Return one row a system: published, as described, with today's training; by recipes as they are today."""
-    header = ["system", "published, test", "train", "as described, test", "train", "clock"]
-    header += ["today's training of the same network, test", "clock", "machine"]
+    header = ["system", "published, test", "train", "as described, test", "train", "clock, compute"]
+    header += ["today's training of the same network, test", "clock, compute", "machine"]
     rows = []
     for system in SYSTEMS:
         then, how = _first_measured(results, system.described)
@@ -126,7 +126,10 @@ def _cell(result: Result | None, recipe: str, how: str) -> str:
 
 
 def _clock(result: Result | None) -> str:
-    return f"{seconds(result['summary']['train_clock_seconds'])}, {pflop(result)}" if result else "-"
+    if result is None:
+        return "-"
+    clock = result["summary"].get("train_clock_seconds")
+    return f"{seconds(clock)}, {pflop(result)}" if clock else pflop(result)
 
 
 def curves_parts(results: list[Result]) -> list[str]:

@@ -79,7 +79,8 @@ def is_current(result: Result) -> bool:
 
 
 def worth_showing(results: list[Result]) -> list[Result]:
-    """Return the results of today's recipes, and older ones of a recipe only where it has not been measured since."""
+    """Return the timed results of today's recipes, and older ones of a recipe only where it was not measured since."""
+    results = [result for result in results if "train_clock_seconds" in result["summary"]]
     measured = {result["recipe"] for result in results if is_current(result)}
     return [result for result in results if is_current(result) or result["recipe"] not in measured]
 
@@ -275,8 +276,8 @@ def measured_table(results: list[Result]) -> str:
                 percent(summary.get("accuracy_tta")),
                 f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f} %" if ends else NONE,
                 f"{100 * judged['min']:.2f} %",
-                seconds(summary["train_clock_seconds"]),
-                seconds(summary["evaluation_seconds"]),
+                seconds(summary.get("train_clock_seconds")),
+                seconds(summary.get("evaluation_seconds")),
                 seconds(summary.get("wall_clock_seconds")),
                 seconds(summary.get("seconds_to_first_step")),
                 memory(result),

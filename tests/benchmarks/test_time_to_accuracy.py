@@ -98,6 +98,27 @@ def test_over_an_even_number_of_rounds_no_arm_comes_earlier_on_average(bench):
     assert {arm: statistics.fmean(at) for arm, at in places.items()} == {"a": 5.5, "b": 5.5, "c": 5.5}
 
 
+def test_beside_other_work_no_time_is_written_down(bench, monkeypatch):
+    _, said = run(bench, monkeypatch, "fast90", "convnet", seeds=2, clocks=False)
+    found = content(bench, "fast90")
+    assert [one["accuracy"] for one in found["runs"]] == [0.9, 0.91]
+    assert not [name for name in {*found["summary"], *found["runs"][0]} if name.endswith("seconds")]
+    assert "augmentation_share" not in found
+    assert not list(bench.RESULTS.glob("compare_*"))
+    assert not [line for line in said if "clock" in line or "seconds" in line]
+
+
+def test_timed_runs_and_others_are_not_mixed(bench, monkeypatch):
+    run(bench, monkeypatch, "fast90", seeds=1, clocks=False)
+    with pytest.raises(RunError, match="clocks: False -> None"):
+        run(bench, monkeypatch, "fast90", seeds=2)
+
+
+def test_whole_runs_cannot_be_timed_without_clocks(bench, monkeypatch):
+    with pytest.raises(UsageError, match="--no-clocks"):
+        run(bench, monkeypatch, "fast90", seeds=1, clocks=False, wall=True)
+
+
 def test_files_hold_what_was_measured(bench, monkeypatch):
     run(bench, monkeypatch, "fast90", "convnet", seeds=3)
     fast = content(bench, "fast90")
