@@ -26,8 +26,7 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tup
     References:
         Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
     """
-    if total < 1 or not 0 <= successes <= total:
-        raise ValueError(f"{successes} successes of {total} trials are no proportion")
+    _require_proportion(successes, total)
     _require_confidence(confidence)
     from statsmodels.stats.proportion import proportion_confint
 
@@ -35,6 +34,35 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tup
     # where none or all succeed, rounding can carry an end a hair past the proportion itself
     value = successes / total
     return max(0.0, min(float(low), value)), min(1.0, max(float(high), value))
+
+
+def clopper_pearson_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a proportion, which covers at least as often as it says; wider than Wilson's.
+
+    Its lower end at confidence 2c - 1 is the one-sided lower bound at confidence c.
+
+    Args:
+        successes: Number of successes, 0..total.
+        total: Number of trials, at least 1.
+        confidence: Coverage in (0, 1).
+
+    Returns:
+        Lower and upper end, fractions in [0, 1].
+
+    Raises:
+        ValueError: If the counts cannot be those of a proportion.
+
+    References:
+        Clopper and Pearson (1934), "The use of confidence or fiducial limits illustrated in the case of the binomial",
+        Biometrika 26, 404-413.
+    """
+    _require_proportion(successes, total)
+    _require_confidence(confidence)
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, total, alpha=1 - confidence, method="beta")
+    # where none or all succeed, one end is no quantile of a beta distribution but known
+    return 0.0 if successes == 0 else float(low), 1.0 if successes == total else float(high)
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -94,3 +122,8 @@ def accuracy_interval(values: Sequence[float], confidence: float = 0.95) -> tupl
 def _require_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), not {confidence}")
+
+
+def _require_proportion(successes: int, total: int) -> None:
+    if total < 1 or not 0 <= successes <= total:
+        raise ValueError(f"{successes} successes of {total} trials are no proportion")

@@ -1,0 +1,313 @@
+"""Scores: how often the model is right, in all, by class and by kind of mistake, and what its mistakes cost.
+
+Shape suffixes: N images, K classes, M kinds of images, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarlab.evaluation.arrays import arrays_of, images_of
+from cifarlab.evaluation.costs import cost_figures, read_costs
+from cifarlab.evaluation.intervals import (
+    bootstrap,
+    bootstrap_figure,
+    ends_of,
+    mean_figure,
+    number_text,
+    proportion,
+    share_text,
+)
+from cifarlab.evaluation.section import Section, Subject, Table
+
+_TOP = (1, 2, 3, 5)
+_SUMMARIES = ("macro_f1", "balanced_accuracy", "cohens_kappa", "matthews_correlation")
+
+
+def scores_section(subject: Subject) -> Section:
+    """Count what is right and wrong on the judged split.
+
+    Args:
+        subject: What is judged; options.costs names a file of costs or is empty.
+
+    Raises:
+        DataError: If an answer is NaN or infinite, or the file of costs cannot be used.
+    """
+    from scipy.special import log_softmax
+
+    names = subject.class_names
+    logits_NK, labels_N = arrays_of(subject.judged, subject.split, len(names))
+    log_probabilities_NK = log_softmax(logits_NK, axis=1)
+    probabilities_NK = np.exp(log_probabilities_NK)
+    confusion_KK = confusion_counts(labels_N, logits_NK.argmax(1), len(names))
+    figures: dict[str, Any] = {
+        "num_images": len(labels_N),
+        "num_classes": len(names),
+        **_accuracies(logits_NK, labels_N),
+        "log_loss": mean_figure(-log_probabilities_NK[np.arange(len(labels_N)), labels_N], lowest=0),
+        "brier": mean_figure(brier_scores(probabilities_NK, labels_N), lowest=0),
+        **summary_figures(confusion_KK, subject.options.seed),
+        "per_class": class_figures(confusion_KK, names),
+        "confusion": _confusion(confusion_KK),
+    }
+    notes = _notes(figures, logits_NK)
+    if subject.options.costs:
+        costs_KK = read_costs(Path(subject.options.costs), names)
+        figures["costs"] = cost_figures(probabilities_NK, labels_N, costs_KK, subject.options.seed)
+        notes += _notes_on_costs(costs_KK, names)
+    return Section(
+        findings=tuple(_findings(subject, figures, confusion_KK)),
+        figures=figures,
+        tables=_tables(figures, names),
+        plots=_plots(subject, figures, confusion_KK),
+        notes=tuple(notes),
+    )
+
+
+def confusion_counts(
+    labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], num_classes: int
+) -> NDArray[np.int64]:
+    """Return how many images of each class (rows) got each answer (columns): int64, K x K."""
+    pairs_N = labels_N * num_classes + predicted_N
+    return np.bincount(pairs_N, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def label_ranks(logits_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many classes stand before the true one: int64, N, 0 for a right answer.
+
+    Of equal logits the first class stands first, as it does for the answer itself.
+    """
+    own_N1 = np.take_along_axis(logits_NK, labels_N[:, None], 1)
+    earlier_NK = np.arange(logits_NK.shape[1]) < labels_N[:, None]
+    before_NK = (logits_NK > own_N1) | ((logits_NK == own_N1) & earlier_NK)
+    ranks_N: NDArray[np.int64] = before_NK.sum(1).astype(np.int64)
+    return ranks_N
+
+
+def brier_scores(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each image the squared distance of its probabilities from the truth, summed over the classes.
+
+    This is Brier's own form for several classes, from 0 to 2; of two classes it is twice the form for one probability.
+
+    References:
+        Brier (1950), "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1-3.
+    """
+    truth_NK = np.eye(probabilities_NK.shape[1])[labels_N]
+    scores_N: NDArray[np.float64] = np.square(probabilities_NK - truth_NK).sum(1)
+    return scores_N
+
+
+def _accuracies(logits_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> dict[str, Any]:
+    ranks_N = label_ranks(logits_NK, labels_N)
+    counted = [(k, int((ranks_N < k).sum())) for k in _TOP if k < logits_NK.shape[1]]
+    top_k = [{"k": k, **proportion(right, len(labels_N))} for k, right in counted]
+    return {"accuracy": proportion(counted[0][1], len(labels_N)), "top_k": top_k}
+
+
+def summary_figures(confusion_KK: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    """Return macro F1, balanced accuracy, Cohen's kappa and Matthews' correlation with bootstrap intervals.
+
+    Args:
+        confusion_KK: Counts; rows are the true class, columns the given one.
+        seed: Of the resamples of images.
+
+    Returns:
+        By name: value, interval, method, confidence, num_resamples. A value is None where it is not defined: kappa and
+        correlation where one class is all there is, of labels or of answers.
+
+    References:
+        Cohen (1960), "A coefficient of agreement for nominal scales", Educ. Psychol. Measurement 20, 37-46;
+        Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", Computational
+        Biology and Chemistry 28, 367-374.
+    """
+    true_M, given_M = confusion_KK.nonzero()
+    counts_M = confusion_KK[true_M, given_M]
+    one_hot_KK = np.eye(len(confusion_KK))
+
+    def statistics(draws_BM: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _summaries(draws_BM, one_hot_KK[true_M], one_hot_KK[given_M])
+
+    values = statistics(counts_M[None].astype(np.float64))[0]
+    ends = bootstrap(counts_M, statistics, seed, "confusion matrix")
+    return {name: bootstrap_figure(v, end) for name, v, end in zip(_SUMMARIES, values, ends, strict=True)}
+
+
+def _summaries(
+    draws_BM: NDArray[np.float64], true_MK: NDArray[np.float64], given_MK: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the four summaries of each confusion matrix, B x 4, given the counts of its cells, B x M.
+
+    A class without images counts in no recall; one that is neither there nor named counts in no F1.
+    """
+    there_BK, named_BK, hits_BK = draws_BM @ true_MK, draws_BM @ given_MK, draws_BM @ (true_MK * given_MK)
+    total_B, right_B = draws_BM.sum(1), hits_BK.sum(1)
+    both_B = (there_BK * named_BK).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        macro_f1_B = np.nanmean(2 * hits_BK / (there_BK + named_BK), axis=1)
+        balanced_B = np.nanmean(hits_BK / there_BK, axis=1)
+        kappa_B = (right_B * total_B - both_B) / (total_B**2 - both_B)
+        spread_B = (total_B**2 - (there_BK**2).sum(1)) * (total_B**2 - (named_BK**2).sum(1))
+        correlation_B = (right_B * total_B - both_B) / np.sqrt(spread_B)
+    return np.stack([macro_f1_B, balanced_B, kappa_B, correlation_B], 1)
+
+
+def class_figures(confusion_KK: NDArray[np.int64], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return support, precision, recall and F1 of every class with intervals.
+
+    The interval of F1 is Wilson's of J = TP / (TP + FP + FN), carried over by F1 = 2 J / (1 + J), which only rises: of
+    the images that are of the class or called so, TP is binomial.
+
+    Args:
+        confusion_KK: Counts; rows are the true class, columns the given one.
+        class_names: K names.
+
+    References:
+        Lam, Gopal and Qian (2023), "Confidence intervals for the F1 score: a comparison of four methods",
+        arXiv 2309.14621 (there: Wilson, indirect).
+    """
+    rows = []
+    for k, name in enumerate(class_names):
+        hits, there, named = int(confusion_KK[k, k]), int(confusion_KK[k].sum()), int(confusion_KK[:, k].sum())
+        share = proportion(hits, there + named - hits)
+        f1 = {key: None if share[key] is None else _f1_of(share[key]) for key in ("value", "interval")}
+        rows.append(
+            {
+                "name": name,
+                "support": there,
+                "named": named,
+                "precision": proportion(hits, named),
+                "recall": proportion(hits, there),
+                "f1": {**f1, "method": "wilson, indirect", "confidence": share["confidence"]},
+            }
+        )
+    return rows
+
+
+def _f1_of(share: Any) -> Any:
+    return [_f1_of(end) for end in share] if isinstance(share, list) else 2 * share / (1 + share)
+
+
+def _confusion(confusion_KK: NDArray[np.int64]) -> dict[str, Any]:
+    support_K = confusion_KK.sum(1)
+    rates = [
+        [int(count) / int(total) if total else None for count in row]
+        for row, total in zip(confusion_KK, support_K, strict=True)
+    ]
+    return {"counts": confusion_KK.tolist(), "rates": rates}
+
+
+def _notes(figures: Mapping[str, Any], logits_NK: NDArray[np.float64]) -> list[str]:
+    notes = [
+        "Intervals show what drawing other images of the same kind would change; not what training anew would change, "
+        "nor images of another kind."
+    ]
+    absent = [row["name"] for row in figures["per_class"] if not row["support"]]
+    if absent:
+        notes.append(f"Without an image, and so without a recall: {', '.join(absent)}.")
+    highest_N2 = np.partition(logits_NK, -2, axis=1)[:, -2:]
+    ties = int((highest_N2[:, 0] == highest_N2[:, 1]).sum())
+    if ties:
+        notes.append(f"The highest value stands twice in {ties:,} answers; the first class is taken for the answer.")
+    return notes
+
+
+def _notes_on_costs(costs_KK: NDArray[np.float64], names: Sequence[str]) -> list[str]:
+    notes = ["Costs are in the unit of the file of costs; the second rule trusts the probabilities as they are."]
+    charged = [names[k] for k in np.flatnonzero(costs_KK.diagonal()).tolist()]
+    if charged:
+        notes.append(f"The file charges right answers too: {', '.join(charged)}.")
+    return notes
+
+
+def _findings(subject: Subject, figures: Mapping[str, Any], confusion_KK: NDArray[np.int64]) -> list[str]:
+    count = figures["num_images"]
+    lines = [f"{share_text(figures['accuracy'])} of {images_of(subject.split, count)} are named rightly."]
+    there = [row for row in figures["per_class"] if row["support"]]
+    worst = min(there, key=lambda row: row["recall"]["value"])
+    if worst["recall"]["value"] < 1:
+        lines.append(
+            f"The hardest class is {worst['name']}: {share_text(worst['recall'])} of its {worst['support']:,} images "
+            "are found."
+        )
+    wrong_KK = confusion_KK - np.diag(confusion_KK.diagonal())
+    if wrong_KK.any():
+        true, given = divmod(int(wrong_KK.argmax()), len(wrong_KK))
+        lines.append(
+            f"The most frequent mistake is {subject.class_names[true]} taken for {subject.class_names[given]}: "
+            f"{wrong_KK[true, given]:,} of {confusion_KK[true].sum():,} images."
+        )
+    if "costs" in figures:
+        costs = figures["costs"]
+        lines.append(
+            f"By the given costs an image costs {number_text(costs['most_probable'], 4)} on average; "
+            f"{number_text(costs['least_cost'], 4)} if the answer of least expected cost is given instead of the most "
+            f"probable, which changes {costs['num_changed']:,} answers."
+        )
+    return lines
+
+
+def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> dict[str, Table]:
+    top = [
+        (f"top {one['k']}", one["value"], one["interval"], one["clopper_pearson"], one["count"], one["images"])
+        for one in figures["top_k"]
+    ]
+    header: tuple[str, ...] = ("figure", "share", "95 % interval", "exact 95 % interval", "images right", "images")
+    kinds = ("text", "fraction", "interval", "interval", "count", "count")
+    tables = {"accuracy": Table("Share of images whose class is among the first answers", header, top, kinds)}
+    called = {
+        "log_loss": "log loss (nats)",
+        "brier": "Brier score (0 to 2)",
+        **{name: name.replace("_", " ") for name in _SUMMARIES},
+    }
+    numbers = [(text, figures[name]["value"], *ends_of(figures[name])) for name, text in called.items()]
+    costs = figures.get("costs", {})
+    for name, text in (("most_probable", "most probable answer"), ("least_cost", "answer of least expected cost")):
+        if costs:
+            numbers.append((f"cost an image, {text}", costs[name]["value"], *ends_of(costs[name])))
+    header = ("figure", "value", "from (95 % interval)", "to")
+    tables["summary"] = Table("Figures over all classes", header, numbers, ("text", *("number",) * 3))
+    tables["class_scores"] = _class_table(figures["per_class"])
+    header = ("true \\ given", *names)
+    rows = [[one, *row] for one, row in zip(names, figures["confusion"]["rates"], strict=True)]
+    title = "Confusion matrix: share of each true class's images"
+    tables["confusion_rates"] = Table(title, header, rows, ("text", *("fraction",) * len(names)))
+    return tables
+
+
+def _class_table(per_class: Sequence[Mapping[str, Any]]) -> Table:
+    shares = {"recall": "recall", "precision": "precision", "f1": "F1"}
+    rows = [
+        (
+            row["name"],
+            row["support"],
+            row["named"],
+            *(cell for share in shares for cell in (row[share]["value"], row[share]["interval"])),
+        )
+        for row in per_class
+    ]
+    columns = [column for called in shares.values() for column in (called, f"{called}, 95 % interval")]
+    header = ("class", "images", "named", *columns)
+    return Table("Classes", header, rows, ("text", "count", "count", *("fraction", "interval") * len(shares)))
+
+
+def _plots(subject: Subject, figures: Mapping[str, Any], confusion_KK: NDArray[np.int64]) -> dict[str, Any]:
+    from cifarlab.plots.evaluation import confusion_figure
+    from cifarlab.plots.scores import ClassRow, class_intervals_figure
+
+    def estimate(figure: Mapping[str, Any]) -> tuple[float, tuple[float, float]] | None:
+        return None if figure["value"] is None else (figure["value"], (figure["interval"][0], figure["interval"][1]))
+
+    where = images_of(subject.split, figures["num_images"])
+    rows = [
+        ClassRow(row["name"], row["support"], *(estimate(row[share]) for share in ("recall", "precision", "f1")))
+        for row in figures["per_class"]
+    ]
+    return {
+        "confusion": confusion_figure(confusion_KK.tolist(), subject.class_names, f"Confusion matrix ({where})"),
+        "per_class": class_intervals_figure(rows, f"Classes ({where})"),
+    }

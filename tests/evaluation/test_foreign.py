@@ -1,0 +1,276 @@
+"""Answers of others: every form is read alike, and every mistake a user can make is one line that says what to do."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+from tests.evaluation.answers import random_answers, subject
+
+from cifarlab.errors import CifarlabError, DataError, UsageError
+from cifarlab.evaluation.foreign import load_answers_file, read_answers_file
+from cifarlab.evaluation.scores import scores_section
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LOGITS, LABELS = random_answers(300, 10)
+SOFTMAX = softmax(LOGITS, axis=1)
+
+
+def save_npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def write_csv(path: Path, values: np.ndarray, header: str = "", before: list[Any] | None = None) -> Path:
+    rows = [",".join(map(str, ([before[n]] if before else []) + row)) for n, row in enumerate(values.tolist())]
+    path.write_text("\n".join(([header] if header else []) + rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("key", ["logits", "Logits", "scores", "outputs"])
+@pytest.mark.parametrize("label_key", ["labels", "y_true", "targets"])
+def test_an_archive_of_logits(tmp_path: Path, key: str, label_key: str) -> None:
+    path = save_npz(tmp_path / "a.npz", **{key: LOGITS.astype(np.float32), label_key: LABELS, "other": np.ones(3)})
+    scored, names = load_answers_file(path)
+    assert scored.logits_NK.dtype == torch.float32
+    assert scored.labels_N.dtype == torch.int64
+    np.testing.assert_array_equal(scored.logits_NK.numpy(), LOGITS.astype(np.float32))
+    np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
+    assert names is None
+    assert scored.images is None
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [(np.float16, 2e-3), (np.float32, 1e-6), (np.float64, 1e-6)])
+def test_probabilities_are_kept_as_logarithms_and_judged_as_they_are(
+    tmp_path: Path, kind: Any, tolerance: float
+) -> None:
+    path = save_npz(tmp_path / "a.npz", softmax=SOFTMAX.astype(kind), labels=LABELS.astype(np.uint8))
+    found = read_answers_file(path)
+    assert found.kind == "probabilities"
+    logits_NK = found.scored.logits_NK.double().numpy()
+    np.testing.assert_allclose(np.exp(logits_NK), SOFTMAX, atol=tolerance)
+    np.testing.assert_allclose(np.exp(logits_NK).sum(1), 1, atol=1e-6)
+    judged = scores_section(subject((logits_NK, LABELS), split="given")).figures
+    assert judged["log_loss"]["value"] == pytest.approx(log_loss(LABELS, SOFTMAX), abs=5 * tolerance)
+    assert judged["accuracy"]["value"] == (SOFTMAX.astype(kind).argmax(1) == LABELS).mean()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
+def test_arrays_of_every_precision_with_labels_beside_them(tmp_path: Path, kind: Any) -> None:
+    np.save(tmp_path / "answers.npy", LOGITS.astype(kind))
+    for suffix, kind_of_labels in ((".npy", np.int32), (".npy", np.float64), (".csv", int)):
+        place = tmp_path / f"labels{suffix}"
+        if suffix == ".npy":
+            np.save(place, LABELS.astype(kind_of_labels)[:, None] if kind_of_labels is np.int32 else LABELS * 1.0)
+        else:
+            place.write_text("label\n" + "\n".join(map(str, LABELS)) + "\n")
+        found = read_answers_file(tmp_path / "answers.npy", place)
+        assert found.kind == "logits"
+        np.testing.assert_array_equal(found.scored.labels_N.numpy(), LABELS)
+        np.testing.assert_allclose(found.scored.logits_NK.numpy(), LOGITS.astype(kind).astype(np.float32))
+
+
+def test_a_table_with_names_and_labels_in_any_order(tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(300)
+    lines = ["index,label," + ",".join(CIFAR10)]
+    lines += [f"{n},{CIFAR10[LABELS[n]]}," + ",".join(map(repr, SOFTMAX[n].tolist())) for n in order]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines) + "\n")
+    found = read_answers_file(path)
+    assert found.class_names == CIFAR10
+    np.testing.assert_array_equal(found.scored.labels_N.numpy(), LABELS)
+    np.testing.assert_allclose(found.scored.logits_NK.numpy(), np.log(SOFTMAX), rtol=1e-5)
+
+
+def test_a_table_without_header_and_labels_by_name_beside_it(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", LOGITS)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(CIFAR10[k] for k in LABELS) + "\n")
+    scored, names = load_answers_file(path, labels)
+    assert names is None
+    np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
+    numbered = write_csv(tmp_path / "b.csv", LOGITS, ",".join(f"logit_{k}" for k in range(10)))
+    assert load_answers_file(numbered, labels)[1] is None
+
+
+def test_class_names_of_an_archive(tmp_path: Path) -> None:
+    path = save_npz(tmp_path / "a.npz", logits=LOGITS, labels=np.array(CIFAR10)[LABELS], class_names=np.array(CIFAR10))
+    scored, names = load_answers_file(path)
+    assert names == CIFAR10
+    np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
+
+
+def test_zeros_count_as_the_smallest_probability_and_that_is_told(tmp_path: Path) -> None:
+    p_NK = np.array([[1.0, 0.0], [0.75, 0.25], [0.0, 1.0]])
+    found = read_answers_file(save_npz(tmp_path / "a.npz", probs=p_NK, labels=np.array([0, 1, 0])))
+    logits_NK = found.scored.logits_NK.numpy()
+    least = np.finfo(np.float32).eps
+    assert np.isfinite(logits_NK).all()
+    assert logits_NK[2, 0] == pytest.approx(np.log(least), abs=1e-5)
+    assert logits_NK[1].tolist() == pytest.approx(np.log([0.75, 0.25]).tolist())
+    assert any(
+        "2 probabilities are exactly 0" in note and "1 of them are those of the true" in note for note in found.notes
+    )
+    halves = np.array([[1.0, 0.0], [0.5, 0.5], [1 - 1e-9, 1e-9]])
+    second = read_answers_file(save_npz(tmp_path / "b.npz", probs=halves, labels=np.array([0, 1, 0])))
+    assert second.scored.logits_NK[0, 1].item() == pytest.approx(np.log(1e-9), abs=1e-5)
+
+
+def test_rounding_to_single_precision_never_changes_an_answer(tmp_path: Path) -> None:
+    logits_NK = np.array([[1.0, 1.0 + 1e-12], [2.0, 1.0]])
+    scored, _ = load_answers_file(save_npz(tmp_path / "a.npz", logits=logits_NK, labels=np.array([1, 0])))
+    assert scored.logits_NK.argmax(1).tolist() == [1, 0]
+
+
+def test_what_was_assumed_is_told(tmp_path: Path) -> None:
+    called = read_answers_file(save_npz(tmp_path / "a.npz", logits=SOFTMAX, labels=LABELS))
+    assert called.kind == "probabilities"
+    assert any("called logits, but every row sums to 1" in note for note in called.notes)
+    rough = np.round(SOFTMAX, 3)
+    rounded = read_answers_file(save_npz(tmp_path / "b.npz", probs=rough, labels=LABELS))
+    assert any("scaled to sum to 1" in note for note in rounded.notes)
+    shuffled = read_answers_file(save_npz(tmp_path / "c.npz", logits=LOGITS[::-1], labels=np.sort(LABELS)))
+    assert any("another order" in note for note in shuffled.notes)
+    assert read_answers_file(save_npz(tmp_path / "d.npz", logits=LOGITS, labels=LABELS)).notes == ()
+
+
+def test_both_files_may_hold_labels_if_they_agree(tmp_path: Path) -> None:
+    path = save_npz(tmp_path / "a.npz", logits=LOGITS, labels=LABELS)
+    np.save(tmp_path / "same.npy", LABELS)
+    assert load_answers_file(path, tmp_path / "same.npy")[0].labels_N.tolist() == LABELS.tolist()
+    np.save(tmp_path / "other.npy", (LABELS + 1) % 10)
+    with pytest.raises(DataError, match="labels that differ"):
+        load_answers_file(path, tmp_path / "other.npy")
+
+
+def with_one(values: np.ndarray, value: float) -> np.ndarray:
+    changed = values.copy()
+    changed[7, 3] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"logits": LOGITS}, "holds no labels; name a file of the true classes"),
+        ({"logits": LOGITS.T, "labels": LABELS}, "10 x 300 numbers for 300 labels: it lies on its side; transpose it"),
+        ({"logits": LOGITS[:299], "labels": LABELS}, "answers to 299 images, but there are 300 labels"),
+        ({"logits": LOGITS, "labels": LABELS + 1}, "labels run from 1 to 10; count classes from 0, so subtract 1"),
+        ({"logits": LOGITS, "labels": LABELS * 7}, "labels run from 0 to 63, but the 10 columns are classes 0 to 9"),
+        ({"logits": LOGITS, "labels": LABELS - 1}, "labels run from -1 to 8"),
+        ({"logits": LOGITS, "labels": LABELS + 0.5}, "is no class id; give whole numbers from 0"),
+        ({"logits": LOGITS, "labels": np.eye(10)[LABELS]}, "give the class id of each image"),
+        ({"logits": LOGITS[LABELS < 9], "labels": LABELS[LABELS < 9] + 1}, "seem to count classes from 1"),
+        (
+            {"logits": with_one(LOGITS, np.nan), "labels": LABELS},
+            "1 of 300 answers hold NaN or infinity, the first that",
+        ),
+        ({"logits": with_one(LOGITS, -np.inf), "labels": LABELS}, "image 7"),
+        ({"logits": LOGITS[None], "labels": LABELS}, "1 x 300 x 10 .* one at a time"),
+        ({"logits": LABELS, "labels": LABELS}, "N x K numbers are needed"),
+        ({"logits": LOGITS[:, :1], "labels": LABELS}, "N x K numbers are needed"),
+        ({"logits": LOGITS.astype(str), "labels": LABELS}, "N x K numbers are needed"),
+        ({"logits": LOGITS[:0], "labels": LABELS[:0]}, "holds no answers"),
+        ({"logits": LOGITS, "labels": np.array(3)}, "there are 0 labels"),
+        ({"probabilities": LOGITS, "labels": LABELS}, "below 0; if they are logits, call them 'logits'"),
+        ({"probs": with_one(SOFTMAX, 0.9), "labels": LABELS}, "the row of image 7 sums to"),
+        ({"probs": 100 * SOFTMAX, "labels": LABELS}, "every row sums to 100; .* divide by 100"),
+        ({"x": LOGITS, "z": LABELS}, "holds x, z; call the answers 'logits'"),
+        ({"labels": LABELS}, "but no answers; call them 'logits'"),
+        ({"logits": LOGITS, "labels": LABELS, "targets": LABELS}, "labels and targets could both be the true classes"),
+        ({"logits": LOGITS, "labels": LABELS, "classes": np.array(["a", "b"])}, "names 2 classes, but has 10 columns"),
+        ({"logits": LOGITS, "labels": np.array(list("abcdefghij"))[LABELS]}, "nothing tells which column is of which"),
+        ({"logits": LOGITS, "labels": np.array([{}] * 300)}, "pickled Python objects, which can run code"),
+    ],
+)
+def test_every_mistake_is_one_line(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    path = tmp_path / "answers.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(CifarlabError, match=message) as raised:
+        load_answers_file(path)
+    assert "\n" not in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_logits_and_probabilities_in_one_archive_the_logits_are_taken(tmp_path: Path) -> None:
+    path = save_npz(tmp_path / "a.npz", probs=SOFTMAX, logits=LOGITS, labels=LABELS)
+    assert read_answers_file(path).kind == "logits"
+
+
+class Sentinel:
+    """Its unpickling would leave a file behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return open, (self.path, "w")
+
+
+def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    objects = np.array([Sentinel(str(trace))] * 3, dtype=object)
+    np.save(tmp_path / "a.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "a.npz", logits=objects, labels=np.arange(3))
+    (tmp_path / "bare.npy").write_bytes(pickle.dumps(Sentinel(str(trace))))
+    (tmp_path / "bare.npz").write_bytes(pickle.dumps(Sentinel(str(trace))))
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    for name in ("a.npy", "a.npz", "bare.npy", "bare.npz"):
+        with pytest.raises(DataError) as raised:
+            load_answers_file(tmp_path / name, tmp_path / "labels.npy")
+        assert "\n" not in str(raised.value)
+        with pytest.raises(CifarlabError):
+            load_answers_file(tmp_path / "labels.npy", tmp_path / name)
+    assert not trace.exists()
+
+
+def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", LABELS)
+    whole = save_npz(tmp_path / "whole.npz", logits=LOGITS, labels=LABELS).read_bytes()
+    cases = {"cut.npz": whole[: len(whole) // 2], "empty.npy": b"", "empty.csv": b"", "noise.npy": bytes(range(200))}
+    cases["flipped.npz"] = whole[:5000] + bytes(b ^ 255 for b in whole[5000:5100]) + whole[5100:]
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError) as raised:
+            load_answers_file(tmp_path / name, tmp_path / "labels.npy")
+        assert "\n" not in str(raised.value)
+        assert name in str(raised.value)
+    with pytest.raises(DataError, match="there is no file"):
+        load_answers_file(tmp_path / "missing.npz")
+    with pytest.raises(DataError, match=r"give \.npz, \.npy, \.csv, \.tsv or \.txt"):
+        load_answers_file(tmp_path)
+    (tmp_path / "a.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match="no file of answers or labels"):
+        load_answers_file(tmp_path / "a.pkl")
+    np.save(tmp_path / "a.npy", LOGITS)
+    with pytest.raises(UsageError, match="holds no labels"):
+        load_answers_file(tmp_path / "a.npy")
+
+
+def test_tables_that_are_no_answers(tmp_path: Path) -> None:
+    classes = tmp_path / "classes.csv"
+    classes.write_text("prediction\n1\n2\n")
+    with pytest.raises(DataError, match="holds predicted classes"):
+        load_answers_file(classes, classes)
+    twice = tmp_path / "twice.csv"
+    twice.write_text("index,label,cat,dog\n0,cat,1,2\n0,dog,3,4\n")
+    with pytest.raises(DataError, match="leaves out images or names one twice"):
+        load_answers_file(twice)
+    gap = tmp_path / "gap.csv"
+    gap.write_text("label,cat,dog\ncat,1,\ndog,3,4\n")
+    with pytest.raises(DataError, match="NaN or infinity, the first that of image 0"):
+        load_answers_file(gap)
+    unknown = tmp_path / "unknown.csv"
+    unknown.write_text("label,cat,dog\ncat,1,2\ndgo,3,4\n")
+    with pytest.raises(DataError, match="entry 1: 'dgo' is none of the classes; did you mean dog"):
+        load_answers_file(unknown)
+    several = tmp_path / "several.csv"
+    several.write_text("a,b,c\n1,2,3\n1,2,3\n")
+    with pytest.raises(DataError, match="name the column of true classes"):
+        load_answers_file(twice.parent / "several.csv", several)
