@@ -14,7 +14,15 @@ from cifarlab.differences.paired import (
     smallest_significant_difference,
 )
 from cifarlab.differences.planning import detectable_difference, seeds_needed
-from cifarlab.differences.seeds import SeedDifference, compare_seeds, groups, holm, letter_groups, letters_of
+from cifarlab.differences.seeds import (
+    SeedDifference,
+    compare_seeds,
+    groups,
+    holm,
+    letter_groups,
+    letters_of,
+    superiority_interval,
+)
 from cifarlab.differences.variance import VarianceParts, variance_parts
 
 __all__ = [
@@ -31,5 +39,6 @@ __all__ = [
     "letters_of",
     "seeds_needed",
     "smallest_significant_difference",
+    "superiority_interval",
     "variance_parts",
 ]

@@ -81,7 +81,7 @@ def compare_seeds(values_a: Sequence[float], values_b: Sequence[float]) -> SeedD
         smallest_p=smallest,
         hedges_g=_hedges_g(a, b),
         probability_superior=superior,
-        probability_interval=_superiority_interval(superior, len(a), len(b)),
+        probability_interval=superiority_interval(superior, len(a), len(b)),
     )
 
 
@@ -128,8 +128,19 @@ def _hedges_g(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(correction * (a.mean() - b.mean()) / pooled_sd)
 
 
-def _superiority_interval(share: float, num_a: int, num_b: int) -> tuple[float, float]:
-    """Return Newcombe's interval (method 5): the shares from which the observed one is 1.96 standard errors away."""
+def superiority_interval(share: float, num_a: int, num_b: int) -> tuple[float, float]:
+    """Return Newcombe's 95 % interval (method 5) of P(A > B): shares 1.96 standard errors from the observed one.
+
+    P(A > B) is the area under the ROC curve where a are the figures of one kind of images and b those of another.
+
+    Args:
+        share: Share of the pairs in which a is higher, ties half; in [0, 1].
+        num_a: Number of figures of a.
+        num_b: Number of figures of b.
+
+    References:
+        See :func:`compare_seeds`.
+    """
     from scipy.optimize import brentq
     from scipy.stats import norm
 
