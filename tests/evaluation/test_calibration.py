@@ -193,3 +193,12 @@ def test_a_single_image_can_be_judged() -> None:
     confidence = 1 / (1 + np.exp(-1))
     assert section.figures["before"]["ece"] == pytest.approx(1 - confidence)
     assert section.figures["before"]["adaptive_ece"] == pytest.approx(1 - confidence)
+
+
+def test_whether_chance_explains_the_error_is_said() -> None:
+    honest = calibration.calibration_section(subject(calibrated_answers(2000, 4, seed=3)))
+    assert honest.figures["before"]["ece"] < honest.figures["before"]["ece_by_chance_95"]
+    assert "no more than chance alone explains" in honest.findings[1]
+    assert "is as sure as it may be" in honest.findings[0]
+    boastful = calibration.calibration_section(subject(over_confident(2000, 4, 3.0)))
+    assert "calibration error), more than chance alone explains" in boastful.findings[1]

@@ -299,9 +299,9 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     lines = [
         f"The model {verdict}: its mean confidence is {per_cent(before['mean_confidence'])}, and "
         f"{share_text(before['accuracy'])} of {images_of(subject.split, figures['num_images'])} are right.",
-        f"On average they lie {_points(before['ece'])} apart (expected calibration error); perfectly calibrated "
-        f"answers would show about {_points(before['ece_by_chance'])} by chance, and rarely more than "
-        f"{_points(before['ece_by_chance_95'])}.",
+        f"Confidence and accuracy lie {_points(before['ece'])} apart on average (expected calibration error), "
+        f"{'more' if before['ece'] > before['ece_by_chance_95'] else 'no more'} than chance alone explains: it gives "
+        f"about {_points(before['ece_by_chance'])}, and rarely more than {_points(before['ece_by_chance_95'])}.",
     ]
     if after is not None:
         value = figures["temperature"]["value"]

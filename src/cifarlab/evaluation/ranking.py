@@ -16,7 +16,7 @@ from cifarlab.evaluation.arrays import arrays_of, images_of
 from cifarlab.evaluation.intervals import CONFIDENCE, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 
-_MOST_POINTS = 400  # of a drawn curve
+_MOST_POINTS, _FEWEST_POINTS = 3000, 80  # of all drawn curves together; of each
 
 
 def ranking_section(subject: Subject) -> Section:
@@ -217,8 +217,8 @@ def _plots(
                 name,
                 row["auroc"]["value"],
                 row["average_precision"]["value"],
-                *_thinned(false_rates, true_rates),
-                *_thinned(recalls, precisions),
+                *_thinned(len(known), false_rates, true_rates),
+                *_thinned(len(known), recalls, precisions),
             )
         )
     where = images_of(subject.split, len(labels_N))
@@ -228,6 +228,7 @@ def _plots(
     }
 
 
-def _thinned(*columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    kept = np.unique(np.linspace(0, len(columns[0]) - 1, _MOST_POINTS).round().astype(int))
+def _thinned(num_curves: int, *columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    points = max(_FEWEST_POINTS, _MOST_POINTS // num_curves)
+    kept = np.unique(np.linspace(0, len(columns[0]) - 1, points).round().astype(int))
     return [column[kept] for column in columns]

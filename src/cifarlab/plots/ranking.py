@@ -17,6 +17,7 @@ from cifarlab.plots.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, new_figu
 # hardest first; the style of line tells them apart without colour
 _LOOKS = ((RED, "-"), (BLUE, "--"), (GREEN, "-."), (ORANGE, ":"), (PURPLE, (0, (5, 1, 1, 1, 1, 1))))
 _REST = "#b4bac4"
+_PAPER = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def roc_figure(curves: Sequence[ClassCurve], num_images: int, title: str) -> Fig
     axes.set_xscale("log")
     axes.set(xlim=(smallest, 1), ylim=(0, 1.01))
     axes.set(xlabel="false positive rate: share of other images called so", ylabel="true positive rate: share found")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     _finish(axes, curves, "area (AUROC)", title)
     return figure
@@ -103,7 +104,7 @@ def _finish(axes: Axes, curves: Sequence[ClassCurve], figure: str, title: str) -
     axes.legend(
         handles[::-1],
         labels[::-1],
-        frameon=False,
+        **_PAPER,
         fontsize=9,
         loc="lower right",
         title=f"{figure}{more}",
