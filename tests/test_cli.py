@@ -82,6 +82,13 @@ def test_overview_and_version(capsys):
         (["train", "--model.init", "nothing", "--data.folder", "FOLDER"], 1, "nothing is not a run folder"),
         (["train", "--train.device", "cuda", "--data.folder", "FOLDER"], 2, "no cuda device"),
         (["evaluate", "nothing"], 1, "nothing is not a run folder"),
+        (["evaluate"], 2, "name what to judge: a run, as in cifarlab evaluate runs/fast90, or --answers FILE"),
+        (["evaluate", "a", "--answers", "f.npz", "--out", "o"], 2, "not both"),
+        (["evaluate", "--answers", "f.npz"], 2, "name a folder for the figures and the page with --out FOLDER"),
+        (["evaluate", "--answers", "f.npz", "--out", "o", "--split", "test"], 2, "go with a run, not with --answers"),
+        (["evaluate", "a", "--labels", "l.npy"], 2, "--labels goes with --answers"),
+        (["evaluate", "a", "--require", "90"], 2, "--require takes an accuracy as a fraction, such as 0.9, not 90"),
+        (["evaluate", "a", "--wanted-accuracy", "2"], 2, "wanted-accuracy must lie between 0 and 1"),
         (["report", "nothing"], 1, "nothing is not a run folder"),
         (["predict", "nothing", "x.png"], 1, "nothing is not a run folder"),
         (["explore", "--data.folder", "no/such/folder"], 3, "no/such/folder"),
@@ -126,13 +133,16 @@ def test_the_whole_path_on_an_image_folder(folder, capsys):
 
     assert main(["report", "mine"]) == 1
     assert "cifarlab evaluate" in capsys.readouterr().err
-    assert main(["evaluate", "mine"]) == 0
-    assert "95 % interval" in capsys.readouterr().out
-    assert main(["evaluate", "mine", "--split", "val", "--json"]) == 0
+    assert main(["evaluate", "mine", "--split", "test"]) == 0
+    printed = capsys.readouterr().out
+    assert "95 % interval" in printed
+    assert "next: cifarlab report" in printed
+    assert main(["evaluate", "mine", "--json"]) == 0
     judged = json.loads(capsys.readouterr().out)
     assert judged["accuracy"]["value"] == pytest.approx(result["val/accuracy"])
     assert main(["report", "mine"]) == 0
-    assert Path(capsys.readouterr().out.strip().removeprefix("report: ")).is_file()
+    written = dict(line.split(": ", 1) for line in capsys.readouterr().out.strip().splitlines())
+    assert all(Path(written[what]).is_file() for what in ("report", "figures", "model card"))
     assert len(Run.open("mine").test_reads()) == 1
 
     assert main(["predict", "mine", str(folder / "red"), "--json"]) == 0
@@ -214,3 +224,45 @@ def test_no_disk_is_one_line(folder):
     assert process.returncode == 1
     assert errors.strip().splitlines()[-1].startswith("error: cannot write")
     assert "Traceback" not in errors
+
+
+def test_a_required_accuracy_that_is_not_shown_is_exit_code_4_once_all_is_written(folder, capsys):
+    assert main(train_args(folder, "--name", "a")) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "a", "--sections", "scores", "--require", "0.999"]) == 4
+    captured = capsys.readouterr()
+    assert "is not shown to reach the required 99.90 %" in captured.err
+    assert "Wilson interval" in captured.err
+    assert "95 % interval" in captured.out
+    page = Path(captured.out.partition("page: ")[2].splitlines()[0])
+    assert page.is_file()
+    assert page.parent.name == "evaluation"
+    assert main(["evaluate", "a", "--sections", "scores", "--require", "0.01"]) == 0
+
+
+def test_sections_are_named_on_the_command_line_and_told_on_the_terminal(folder, capsys):
+    assert main(train_args(folder, "--name", "a")) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "a", "--sections", "ranking", "scores", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "scores" in printed
+    assert "ranking" in printed
+    assert "calibration " not in printed.partition("section")[2]
+    assert "next: cifarlab evaluate" in printed
+    entry = json.loads((Run.open("a").path / "evaluation.json").read_text())["splits"]["val"]
+    assert list(entry["sections"]) == ["scores", "ranking"]
+    assert main(["evaluate", "a", "--sections", "nothing"]) == 2
+    assert "no section is called 'nothing'" in capsys.readouterr().err
+
+
+def test_answers_from_a_file_are_judged_without_a_run(tmp_path, capsys):
+    import numpy as np
+
+    probabilities = np.full((30, 3), 0.1)
+    probabilities[np.arange(30), np.arange(30) % 3] = 0.8
+    np.savez(tmp_path / "theirs.npz", probabilities=probabilities, labels=np.arange(30) % 3)
+    words = ["evaluate", "--answers", str(tmp_path / "theirs.npz"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--sections", "scores"]) == 0
+    assert "given accuracy 100.00 %" in capsys.readouterr().out
+    assert main([*words, "--sections", "why"]) == 3, "it was asked for by name and cannot be had"
+    assert "section why was skipped" in capsys.readouterr().err

@@ -31,11 +31,11 @@ LAYERS = [
     {"run", "arithmetic", "candidate_names"},
     {"answers", "inference"},
     {"comparison_page", "evaluation", "export"},
-    {"training", "serving"},
+    {"reporting", "training", "serving"},
     {"experiments"},
     {"commands"},
     {"cli_arguments", "cli_tools"},
-    {"cli_compare", "cli_study", "cli_tune"},
+    {"cli_compare", "cli_evaluate", "cli_report", "cli_study", "cli_tune"},
     {"cli"},
     {"__main__"},
 ]

@@ -19,15 +19,15 @@ from cifarlab import console, ranks
 from cifarlab.cli_arguments import (
     DEFAULT_RECIPE,
     DoctorArguments,
-    EvaluateArguments,
     ExploreArguments,
     FetchArguments,
     PredictArguments,
     QuickstartArguments,
-    ReportArguments,
     TrainArguments,
 )
 from cifarlab.cli_compare import run_compare
+from cifarlab.cli_evaluate import print_evaluation, run_evaluate
+from cifarlab.cli_report import run_report
 from cifarlab.cli_study import run_study
 from cifarlab.cli_tools import fetch_first as _fetch_first
 from cifarlab.cli_tools import parse as _parse
@@ -40,7 +40,6 @@ from cifarlab.recipes import RECIPES, load_recipe
 
 if TYPE_CHECKING:
     from cifarlab.commands.doctor import Checkup
-    from cifarlab.commands.evaluate import Evaluation
     from cifarlab.run import Run
 
 
@@ -140,49 +139,6 @@ def _train_defaults(argv: Sequence[str]) -> TrainArguments:
     return TrainArguments(**{field.name: getattr(base, field.name) for field in fields(Config)})
 
 
-def run_evaluate(argv: Sequence[str]) -> None:
-    """``cifarlab evaluate``."""
-    arguments: EvaluateArguments = _parse(EvaluateArguments, "evaluate", argv)
-    from cifarlab.commands.evaluate import evaluate
-    from cifarlab.run import Run
-
-    run = Run.open(arguments.run)
-    result = evaluate(run, split=arguments.split, reason=arguments.reason, device=arguments.device)
-    if arguments.json:
-        console.print_json(result.as_dict())
-        return
-    for notice in result.notices:
-        console.notify(notice)
-    _print_evaluation(result)
-    console.print_line(f"figures: {run.path / 'evaluation.json'}, plots: {run.path / 'plots'}")
-    console.print_line(f"next: cifarlab report {run.path}")
-
-
-def _print_evaluation(result: Evaluation) -> None:
-    rows = [
-        (row.name, f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}", str(row.support))
-        for row in result.per_class
-    ]
-    console.print_table("", ("class", "precision", "recall", "F1", "images"), rows)
-    for label, share in (("accuracy", result.accuracy), ("accuracy with test-time views", result.accuracy_tta)):
-        if share is not None:
-            low, high = share.interval
-            console.print_line(
-                f"{result.split} {label} {share.value:.2%} "
-                f"(95 % interval {low:.2%} to {high:.2%}, n = {result.num_images:,})"
-            )
-    console.print_line(f"loss {result.loss:.3f}, top-3 {result.top3:.2%}, calibration error {result.ece:.2%}")
-
-
-def run_report(argv: Sequence[str]) -> None:
-    """``cifarlab report``."""
-    arguments: ReportArguments = _parse(ReportArguments, "report", argv)
-    from cifarlab.commands.report import report
-    from cifarlab.run import Run
-
-    console.print_line(f"report: {report(Run.open(arguments.run))}")
-
-
 def run_predict(argv: Sequence[str]) -> None:
     """``cifarlab predict``."""
     arguments: PredictArguments = _parse(PredictArguments, "predict", argv)
@@ -219,11 +175,11 @@ def run_quickstart(argv: Sequence[str]) -> None:
     with console.TrainingDisplay() as display, _stoppable(display.on_step, display.on_epoch) as hooks:
         done = quickstart(config, hooks=hooks, stage=display.notify, notify=display.notify)
     seconds = {"fetch": fetched.seconds, **done.seconds}
-    _print_evaluation(done.evaluation)
+    print_evaluation(done.evaluation)
     parts = ", ".join(f"{stage} {duration(value)}" for stage, value in seconds.items())
     console.print_line(f"time {duration(sum(seconds.values()))} ({parts})")
     console.print_line(f"verdict: {done.verdict.sentence}", style="bold")
-    console.print_line(f"recommendation: {done.recommendation.sentence}", style="bold")
+    console.print_line(f"recommendation: {done.recommendation}", style="bold")
     console.print_line(f"data explored: {done.exploration}")
     console.print_line(f"report: {done.report}")
 
@@ -282,9 +238,9 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (run_train, "train a recipe, or resume a run"),
     "study": (run_study, "compare configurations over seeds, alone or shared by several processes"),
     "tune": (run_tune, "search the settings of a recipe on validation images"),
-    "evaluate": (run_evaluate, "judge a run on its test split"),
+    "evaluate": (run_evaluate, "judge a run, or others' answers: figures, robustness, reasons"),
     "compare": (run_compare, "which of several runs, or of others' models, is better, and is it shown"),
-    "report": (run_report, "write the report and the model card of a run"),
+    "report": (run_report, "build or buy: the report of a run, its figures and spreadsheet, the model card"),
     "predict": (run_predict, "classify image files"),
     "doctor": (run_doctor, "report what this machine can do, and propose a recipe"),
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from cifarlab.config import Config, DataConfig
+from cifarlab.evaluation.options import Options
+from cifarlab.evaluation.sections import SECTIONS
 from cifarlab.experiments.default_spaces import BUILT_IN
 from cifarlab.experiments.presets import PRESETS
 from cifarlab.recipes import RECIPES
@@ -20,10 +22,10 @@ DEFAULT_RECIPE = "fast90"
 class FetchArguments:
     """Fetch a data set, verify it, and keep it in the cache. Nothing is done where it already is there."""
 
-    dataset: tyro.conf.Positional[Literal["cifar10", "cifar100"]] = "cifar10"
-    """Which data set."""
+    dataset: tyro.conf.Positional[Literal["cifar10", "cifar100", "cifar10-c", "cifar10.1"]] = "cifar10"
+    """Which data set; cifar10-c (corrupted test images, 2.9 GB) and cifar10.1 (new ones) serve evaluate only."""
     url: str = ""
-    """Archive to try before all others; CIFARLAB_CIFAR10_URL does the same."""
+    """Archive to try first, as CIFARLAB_CIFAR10_URL does; of cifar10-c and cifar10.1 the folder with the files."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -61,26 +63,66 @@ class TrainArguments(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArguments:
-    """Judge a finished run on its test (or val) split; each reading of test is written down in the run."""
+    """Judge a finished run on images it was not trained on, or somebody else's answers from a file.
 
-    run: tyro.conf.Positional[str]
+    Validation images unless test is asked for; each reading of test is written down in the run.
+    """
+
+    run: tyro.conf.Positional[str] = ""
     """Run folder, or its name below the runs folder."""
-    split: Literal["test", "val"] = "test"
+    split: Literal["val", "test"] = "val"
     """Which images."""
+    sections: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            help="What is to be measured: quick (the default), all, or any of "
+            + ", ".join(f"{name} ({'quick' if entry.quick else entry.cost})" for name, entry in SECTIONS.items())
+        ),
+    ] = ("quick",)
+    require: float = 0.0
+    """Exit with code 4 unless the lower end of the accuracy's 95 % interval reaches this, such as 0.9."""
     reason: str = ""
     """Why the test split is read; goes to test_reads.jsonl."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
+    answers: Path | None = None
+    """Instead of a run: logits or probabilities of any model, as .npz, .npy or .csv (docs/predictions-file.md)."""
+    labels: Path | None = None
+    """With --answers: file of the true classes, where the answers' file does not hold them."""
+    val_answers: Path | None = None
+    """With --answers: the model's answers to other images, for what is fitted or chosen (temperature, threshold)."""
+    val_labels: Path | None = None
+    """With --val-answers: file of their true classes."""
+    out: Path | None = None
+    """With --answers: folder for figures, tables, plots and page."""
+    options: tyro.conf.OmitArgPrefixes[Options] = field(default_factory=Options)
+    """Settings of sections."""
     json: bool = False
     """Print the evaluation as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportArguments:
-    """Write the report of an evaluated run: one HTML file a manager can read, and a model card."""
+    """Build or buy: one page a manager can decide by, its figures as JSON and as a spreadsheet, and a model card.
 
-    run: tyro.conf.Positional[str]
-    """Run folder, or its name below the runs folder."""
+    The page is about a run that was evaluated on test, about several runs that differ in the seed (the first is judged,
+    all give the spread), or about a study.
+    """
+
+    sources: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Run folders, or one study's, or their names below the runs folder."""
+    decision: Path | None = None
+    """decision.yaml: volumes, prices, pay and requirements over the defaults."""
+    write_decision: Path | None = None
+    """Write the commented default decision.yaml to this path, to be edited, and nothing else."""
+    vendor_predictions: Path | None = None
+    """The vendor's answers to the same test images (docs/predictions-file.md), for a comparison image by image."""
+    transfer: str = ""
+    """Run that was fine-tuned on images of your own and evaluated on its test split."""
+    out: Path | None = None
+    """Folder for the report; by default that of the run or of the study."""
+    json: bool = False
+    """Print where everything is, and the answer, as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)

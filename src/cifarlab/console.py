@@ -55,6 +55,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console(highlight=False).print(table)
 
 
+def print_summary(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of sentences to stdout: names to the left, figures to the right, long sentences wrapped between."""
+    table = Table(header_style="bold")
+    for number, column in enumerate(columns):
+        last = number == len(columns) - 1
+        table.add_column(column, justify="right" if last else "left", no_wrap=last or number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
 def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Print names and what is known of them to stdout, long texts wrapped beside their names."""
     grid = Table.grid(padding=(0, 2, 0, 0))

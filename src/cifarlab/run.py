@@ -25,6 +25,8 @@ from cifarlab.config_yaml import config_to_yaml, load_config
 from cifarlab.errors import RunError
 
 FORMAT_VERSION = 1
+EVALUATION_FORMAT_VERSION = 2
+"""Of evaluation.json; 1 had no sections and is read as well."""
 _METADATA_KEY = "cifarlab"  # one key only: safetensors does not keep the order of several, and bytes must repeat
 _CHECKPOINTS_KEPT = 2
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,10 +18,15 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from cifarlab.commands import evaluate as module
-from cifarlab.commands.evaluate import evaluate
+from cifarlab.commands.evaluate import evaluate, evaluate_answers
 from cifarlab.config import Config, DataConfig, EvaluateConfig, ModelConfig, SpeednetConfig
 from cifarlab.data import ImageSet, Splits
-from cifarlab.errors import IntegrityError, RunError, UsageError
+from cifarlab.errors import DataError, GateError, IntegrityError, RunError, UsageError
+from cifarlab.evaluation import conduct, writing
+from cifarlab.evaluation.conduct import enforce, enforce_sections
+from cifarlab.evaluation.options import Options
+from cifarlab.evaluation.section import Section, Subject, Table
+from cifarlab.evaluation.sections import QUICK, SECTIONS, Entry
 from cifarlab.inference import Classifier, model_metadata
 from cifarlab.models import build_model, fit_to_images
 from cifarlab.run import Run
@@ -67,7 +76,8 @@ def run(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture(autouse=True)
 def _plots_cost_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "plots" not in request.node.name:
-        monkeypatch.setattr(module, "_write_plots", lambda run, evaluation, images: None)
+        monkeypatch.setattr(conduct, "write_plots", lambda *arguments: None)
+        monkeypatch.setattr(writing, "save_plots", lambda folder, split, figures: None)
 
 
 def strict_json(path: Path) -> Any:
@@ -83,7 +93,7 @@ def rows(path: Path) -> list[list[str]]:
 
 
 def test_figures_agree_with_the_stored_predictions(run: Run) -> None:
-    evaluation = evaluate(run, device="cpu")
+    evaluation = evaluate(run, split="test", sections=(), device="cpu")
     stored = run.load_predictions("test")
     assert stored.logits_tta_NK is not None
     y = stored.labels_N.numpy()
@@ -107,7 +117,7 @@ def test_figures_agree_with_the_stored_predictions(run: Run) -> None:
 
 
 def test_plain_and_view_logits_differ_so_that_the_headline_means_something(run: Run) -> None:
-    evaluate(run, split="val", device="cpu")
+    evaluate(run, split="val", sections=(), device="cpu")
     stored = run.load_predictions("val")
     assert stored.logits_tta_NK is not None
     changed = (stored.logits_tta_NK != stored.logits_NK).any(1)
@@ -121,7 +131,7 @@ def test_what_is_judged_is_what_the_classifier_answers(
 ) -> None:
     monkeypatch.setattr(module, "load_splits", lambda config: splits)
     run = make_run(tmp_path, splits, views="flip_translate", views_margin=0.1)
-    evaluate(run, split="val", device="cpu")
+    evaluate(run, split="val", sections=(), device="cpu")
     assert splits.val is not None
     answers = Classifier.load(run, "cpu").logits(splits.val.images_NCHW)
     stored = run.load_predictions("val").logits_tta_NK
@@ -134,16 +144,16 @@ def test_a_run_without_views_has_a_plain_headline(
 ) -> None:
     monkeypatch.setattr(module, "load_splits", lambda config: splits)
     run = make_run(tmp_path, splits, views="none")
-    evaluation = evaluate(run, device="cpu")
+    evaluation = evaluate(run, split="test", sections=(), device="cpu")
     assert (evaluation.headline, evaluation.accuracy_tta) == ("accuracy", None)
     assert run.load_predictions("test").logits_tta_NK is None
 
 
 def test_evaluation_json_is_strict_json_and_keeps_the_other_split(run: Run) -> None:
-    first = evaluate(run, split="val", device="cpu")
-    second = evaluate(run, split="test", device="cpu")
+    first = evaluate(run, split="val", sections=(), device="cpu")
+    second = evaluate(run, split="test", sections=(), device="cpu")
     content = strict_json(run.path / "evaluation.json")
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["splits"] == {"val": first.as_dict(), "test": second.as_dict()}
     entry = content["splits"]["test"]
     assert entry["accuracy"]["method"] == "wilson"
@@ -151,12 +161,12 @@ def test_evaluation_json_is_strict_json_and_keeps_the_other_split(run: Run) -> N
     assert entry["per_class"][2]["recall"] is None  # nothing was measured, and that is not zero
     assert entry["seconds"] > 0
     assert entry["time"].endswith("+00:00")
-    again = evaluate(run, split="val", device="cpu")
+    again = evaluate(run, split="val", sections=(), device="cpu")
     assert strict_json(run.path / "evaluation.json")["splits"] == {"val": again.as_dict(), "test": second.as_dict()}
 
 
 def test_tables(run: Run) -> None:
-    evaluation = evaluate(run, device="cpu")
+    evaluation = evaluate(run, split="test", sections=(), device="cpu")
     folder = run.path / "evaluation"
     per_class = rows(folder / "per_class_test.csv")
     assert per_class[0] == ["class", "support", "precision", "recall", "f1"]
@@ -174,7 +184,7 @@ def test_tables(run: Run) -> None:
 
 
 def test_plots(run: Run) -> None:
-    evaluate(run, device="cpu")
+    evaluate(run, split="test", sections=(), device="cpu")
     for name in ("confusion", "reliability", "per_class", "mistakes"):
         with Image.open(run.path / "plots" / f"{name}_test.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5
@@ -182,10 +192,10 @@ def test_plots(run: Run) -> None:
 
 
 def test_every_reading_of_test_is_recorded_and_of_val_none(run: Run) -> None:
-    evaluate(run, split="val", device="cpu")
+    evaluate(run, split="val", sections=(), device="cpu")
     assert run.test_reads() == []
-    evaluate(run, reason="final figure", device="cpu")
-    evaluate(run, device="cpu")
+    evaluate(run, split="test", sections=(), reason="final figure", device="cpu")
+    evaluate(run, split="test", sections=(), device="cpu")
     assert [read["reason"] for read in run.test_reads()] == ["final figure", ""]
     assert run.test_reads()[0]["command"] == "evaluate --split test"
 
@@ -196,7 +206,7 @@ def test_the_reading_is_recorded_before_it_happens(run: Run, monkeypatch: pytest
 
     monkeypatch.setattr(module, "predict_logits", fail)
     with pytest.raises(RuntimeError, match="power cut"):
-        evaluate(run, device="cpu")
+        evaluate(run, split="test", sections=(), device="cpu")
     assert len(run.test_reads()) == 1
     assert not (run.path / "evaluation.json").exists()
 
@@ -206,7 +216,7 @@ def test_other_images_than_those_of_the_run_are_refused_unread(run: Run, key: st
     recorded = run.read_json("environment.json")
     run.write_json("environment.json", recorded | {key: "other"})
     with pytest.raises(IntegrityError, match="have changed since"):
-        evaluate(run, device="cpu")
+        evaluate(run, split="test", sections=(), device="cpu")
     assert run.test_reads() == []
 
 
@@ -218,12 +228,12 @@ def test_other_classes_than_those_of_the_run_are_refused(
     other = Splits(renamed, splits.val, splits.test, splits.origin, splits.sha256)
     monkeypatch.setattr(module, "load_splits", lambda config: other)
     with pytest.raises(IntegrityError, match="classes a, b, c"):
-        evaluate(run, device="cpu")
+        evaluate(run, split="test", sections=(), device="cpu")
 
 
 def test_a_run_that_records_no_split_gives_a_notice(run: Run) -> None:
     run.write_json("environment.json", {"torch": "2"})
-    assert "does not record its split" in evaluate(run, device="cpu").notices[0]
+    assert "does not record its split" in evaluate(run, split="test", sections=(), device="cpu").notices[0]
 
 
 @pytest.mark.parametrize(("split", "other"), [("val", "test"), ("test", "val")])
@@ -242,7 +252,7 @@ def test_a_split_without_images_names_the_way_out(
 def test_an_unfinished_run_is_refused(run: Run) -> None:
     (run.path / "result.json").unlink()
     with pytest.raises(RunError, match="--resume"):
-        evaluate(run, device="cpu")
+        evaluate(run, split="test", sections=(), device="cpu")
     assert run.test_reads() == []
 
 
@@ -250,6 +260,278 @@ def test_weights_gone_bad_give_null_and_still_plots(run: Run) -> None:
     tensors, metadata = run.load_model()
     tensors["network.head.weight"][:] = torch.nan
     run.save_model(tensors, metadata)
-    evaluate(run, device="cpu")
+    evaluate(run, split="test", sections=(), device="cpu")
     assert strict_json(run.path / "evaluation.json")["splits"]["test"]["loss"] is None
     assert len(list((run.path / "plots").glob("*.png"))) == 4
+
+
+# Sections
+
+
+def add_section(monkeypatch: pytest.MonkeyPatch, name: str, function: Any) -> None:
+    """Put a section into the table, as a module of its own."""
+    module_name = f"cifarlab.evaluation.{name}"
+    fake = ModuleType(module_name)
+    setattr(fake, f"{name}_section", function)
+    monkeypatch.setitem(sys.modules, module_name, fake)
+    monkeypatch.setitem(SECTIONS, name, Entry(f"Is it {name}?", name, quick=False, cost="no time"))
+
+
+def found(subject: Subject) -> Section:
+    table = Table("Of <classes>", ("class", "share", "95 % interval"), [("a", 0.5, (0.25, 0.75)), ("b", None, None)],
+                  ("text", "fraction", "interval"))  # fmt: skip
+    return Section(
+        findings=("It is <b>well</b>.",),
+        figures={"share": {"value": np.float64(0.5), "interval": (0.25, 0.75)}, "nothing": float("nan")},
+        tables={"well": table},
+        notes=("Only a test.",),
+    )
+
+
+def test_validation_images_are_judged_unless_test_is_asked_for(run: Run) -> None:
+    evaluation = evaluate(run, sections=(), device="cpu")
+    assert (evaluation.split, evaluation.num_images) == ("val", 20)
+    assert run.test_reads() == []
+    assert not (run.path / "predictions" / "test.safetensors").exists()
+
+
+def test_a_section_gets_the_answers_and_what_it_finds_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Subject] = []
+    add_section(monkeypatch, "well", lambda subject: seen.append(subject) or found(subject))
+    evaluation = evaluate(run, split="test", sections=("well",), options=Options(seed=3), device="cpu")
+    (subject,) = seen
+    stored = run.load_predictions("test")
+    assert torch.equal(subject.judged.logits_NK, stored.logits_tta_NK)
+    assert torch.equal(subject.judged.labels_N, stored.labels_N)
+    assert subject.judged.images is not None
+    assert subject.val is not None
+    assert len(subject.val.labels_N) == 20
+    assert (subject.split, subject.class_names, subject.options.seed) == ("test", NAMES, 3)
+    assert subject.train is not None
+    assert len(subject.train()) == 60
+    entry = strict_json(run.path / "evaluation.json")["splits"]["test"]["sections"]["well"]
+    assert entry == evaluation.as_dict()["sections"]["well"]
+    assert entry["figures"] == {"share": {"value": 0.5, "interval": [0.25, 0.75]}, "nothing": None}
+    assert entry["findings"] == ["It is <b>well</b>."]
+    assert entry["tables"]["well"]["rows"] == [["a", 0.5, [0.25, 0.75]], ["b", None, None]]
+    assert (entry["skipped"], entry["options"]) == ("", {"seed": 3})
+    assert entry["seconds"] >= 0
+    header = ["class", "share", "95 % interval, low", "95 % interval, high"]
+    assert rows(run.path / "evaluation" / "well_test.csv") == [header, ["a", "0.5", "0.25", "0.75"], ["b", "", "", ""]]
+
+
+def test_what_is_judged_on_val_is_also_what_is_fitted_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Subject] = []
+    add_section(monkeypatch, "well", lambda subject: seen.append(subject) or found(subject))
+    evaluate(run, sections=("well",), device="cpu")
+    assert seen[0].val is seen[0].judged
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stored_answers_to_val_serve_where_training_computed_as_evaluation_does(
+    run: Run, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    evaluate(run, split="val", sections=(), device="cpu")
+    right = run.load_predictions("val")
+    run.save_predictions("val", dataclasses.replace(right, logits_tta_NK=torch.zeros_like(right.logits_NK)))
+    run.write_json("result.json", {"precision": precision})
+    seen: list[Subject] = []
+    add_section(monkeypatch, "well", lambda subject: seen.append(subject) or found(subject))
+    evaluate(run, split="test", sections=("well",), device="cpu")
+    assert seen[0].val is not None
+    used = seen[0].val.logits_NK
+    expected = torch.zeros_like(used) if precision == "fp32" else right.logits_tta_NK
+    torch.testing.assert_close(used, expected)
+
+
+def test_a_section_the_user_can_mend_is_skipped_and_loses_none_of_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(subject: Subject) -> Section:
+        raise DataError("no file; fetch it")
+
+    lines: list[str] = []
+    add_section(monkeypatch, "ill", missing)
+    add_section(monkeypatch, "well", found)
+    evaluation = evaluate(run, sections=("well", "ill"), device="cpu", notify=lines.append)
+    assert evaluation.sections["ill"]["skipped"] == "no file; fetch it"
+    assert evaluation.sections["well"]["findings"]
+    assert "skipped ill: no file; fetch it" in lines
+    page = (run.path / "evaluation" / "val.html").read_text(encoding="utf-8")
+    assert "no file; fetch it" in page
+    enforce_sections(evaluation, ("quick", "well"))
+    with pytest.raises(DataError, match="section ill was skipped: no file; fetch it"):
+        enforce_sections(evaluation, ("ill",))
+
+
+def test_an_unexpected_error_ends_the_command_and_keeps_what_was_found(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_section(monkeypatch, "well", found)
+
+    def broken(subject: Subject) -> Section:
+        raise ZeroDivisionError("our own mistake")
+
+    add_section(monkeypatch, "broken", broken)
+    add_section(monkeypatch, "never", found)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(run, sections=("well", "broken", "never"), device="cpu")
+    entry = strict_json(run.path / "evaluation.json")["splits"]["val"]
+    assert list(entry["sections"]) == ["well"]
+    assert entry["num_images"] == 20
+    assert (run.path / "evaluation" / "well_val.csv").is_file()
+    assert (run.path / "evaluation" / "val.html").is_file()
+
+
+def test_sections_of_an_earlier_evaluation_stay_until_the_answers_change(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_section(monkeypatch, "well", found)
+    add_section(monkeypatch, "other", found)
+    evaluate(run, sections=("well",), device="cpu")
+    assert list(evaluate(run, sections=("other",), device="cpu").sections) == ["well", "other"]
+    tensors, metadata = run.load_model()
+    tensors["network.head.weight"].neg_()
+    run.save_model(tensors, metadata)
+    assert list(evaluate(run, sections=("other",), device="cpu").sections) == ["other"]
+
+
+def test_an_evaluation_of_the_first_format_is_kept_beside_the_new_one(run: Run) -> None:
+    evaluation = evaluate(run, split="test", sections=(), device="cpu").as_dict()
+    del evaluation["sections"]
+    run.write_json("evaluation.json", {"format": 1, "splits": {"test": evaluation}})
+    evaluate(run, sections=(), device="cpu")
+    content = strict_json(run.path / "evaluation.json")
+    assert content["format"] == 2
+    assert content["splits"]["test"] == evaluation
+    assert content["splits"]["val"]["sections"] == {}
+    evaluate(run, split="test", sections=(), device="cpu")  # and is judged anew without complaint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [('{"format": 3, "splits": {}}', "newer cifarlab"), ('{"format": 2', "is damaged")]
+)
+def test_an_evaluation_that_cannot_be_read_is_told_in_one_line(run: Run, content: str, message: str) -> None:
+    (run.path / "evaluation.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=message):
+        evaluate(run, sections=(), device="cpu")
+
+
+def test_an_unknown_section_is_refused_before_anything_is_read(run: Run) -> None:
+    with pytest.raises(UsageError, match="no section is called 'scoers'; there are scores"):
+        evaluate(run, split="test", sections=("scoers",), device="cpu")
+    assert run.test_reads() == []
+
+
+def test_the_quick_sections_need_no_model_and_are_all_written(run: Run) -> None:
+    evaluation = evaluate(run, device="cpu")
+    assert tuple(evaluation.sections) == QUICK
+    assert all(entry["findings"] for entry in evaluation.sections.values())
+    assert strict_json(run.path / "evaluation.json")["splits"]["val"] == evaluation.as_dict()
+
+
+# The page
+
+
+def page_of(run: Run, split: str) -> str:
+    return (run.path / "evaluation" / f"{split}.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_one_file_that_trusts_no_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_section(monkeypatch, "well", found)
+    evaluate(run, split="test", sections=("well",), reason="<script>alert(1)</script>", device="cpu")
+    text = page_of(run, "test")
+    assert "It is &lt;b&gt;well&lt;/b&gt;." in text
+    assert "Of &lt;classes&gt;" in text
+    assert "<script>alert" not in text
+    assert text.count("<script>") == 1
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text), "nothing is loaded from anywhere"
+    targets = re.findall(r'href="#([^"]+)"', text)
+    assert targets
+    assert all(f'id="{target}"' in text for target in targets)
+    assert "were read once" in text
+    assert "50.00\u00a0%" in text
+    assert "Only a test." in text
+
+
+def test_the_page_of_val_says_how_to_get_the_figure_to_publish(run: Run) -> None:
+    evaluate(run, sections=(), device="cpu")
+    text = page_of(run, "val")
+    assert f"cifarlab evaluate {run.path} --split test" in text
+    assert "Not asked for" in text
+    evaluate(run, split="test", sections=(), device="cpu")
+    evaluate(run, split="test", sections=(), device="cpu")
+    assert "were read 2 times" in page_of(run, "test")
+
+
+def test_plots_of_sections_are_on_the_page_and_not_drawn_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifarlab.plots.style import new_figure
+
+    def drawing(subject: Subject) -> Section:
+        return Section(findings=("Drawn.",), plots={"mistakes": new_figure()[0]}, captions={"mistakes": "Only axes."})
+
+    add_section(monkeypatch, "drawing", drawing)
+    evaluate(run, sections=("drawing",), device="cpu")
+    text = page_of(run, "val")
+    assert text.count("data:image/") == 1
+    assert "Only axes." in text
+    assert len(list((run.path / "plots").glob("*_val.png"))) == 4
+
+
+# A required accuracy
+
+
+def judged(accuracy: float, low: float) -> Any:
+    share = module.Proportion(accuracy, (low, 1.0), "wilson", 0.95)
+    return type("Judged", (), {"best": share, "num_images": 100, "split": "val"})()
+
+
+def test_the_lower_end_of_the_interval_must_reach_what_is_required() -> None:
+    enforce(judged(0.95, 0.90), 0.90)
+    enforce(judged(0.5, 0.4), 0.0)
+    with pytest.raises(
+        GateError,
+        match=r"accuracy 95\.00 % on 100 val images is not shown to reach the required 90\.00 %.*Wilson.*89\.99",
+    ):
+        enforce(judged(0.95, 0.8999), 0.90)
+
+
+# Answers from a file
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    labels_N = generator.integers(0, 4, 200)
+    logits_NK = generator.normal(size=(200, 4)) + 3 * np.eye(4)[labels_N]
+    np.savez(tmp_path / "theirs.npz", logits=logits_NK, labels=labels_N)
+    return tmp_path / "theirs.npz"
+
+
+def test_answers_of_others_are_judged_by_the_same_figures(answers: Path, tmp_path: Path) -> None:
+    held = np.load(answers)
+    p, y = held["logits"].argmax(1), held["labels"]
+    evaluation = evaluate_answers(answers, out=tmp_path / "judged", sections=("quick", "why"))
+    assert evaluation.split == "given"
+    assert evaluation.accuracy.value == reference.accuracy_score(y, p)
+    assert evaluation.accuracy.interval == wilson_interval(int((p == y).sum()), 200)
+    assert evaluation.class_names == ("0", "1", "2", "3")
+    assert "only answers are at hand" in evaluation.sections["why"]["skipped"]
+    assert all(evaluation.sections[name]["findings"] for name in ("scores", "ranking"))
+    assert strict_json(tmp_path / "judged" / "evaluation.json")["splits"]["given"] == evaluation.as_dict()
+    assert "theirs.npz" in (tmp_path / "judged" / "evaluation" / "given.html").read_text(encoding="utf-8")
+
+
+def test_labels_and_answers_to_val_may_stand_in_files_of_their_own(answers: Path, tmp_path: Path) -> None:
+    held = np.load(answers)
+    np.save(tmp_path / "logits.npy", held["logits"][:120])
+    np.save(tmp_path / "labels.npy", held["labels"][:120])
+    np.savez(tmp_path / "val.npz", logits=held["logits"][120:], labels=held["labels"][120:])
+    evaluation = evaluate_answers(
+        tmp_path / "logits.npy", out=tmp_path / "o", labels=tmp_path / "labels.npy", val_answers=tmp_path / "val.npz"
+    )
+    assert evaluation.num_images == 120
+    assert not evaluation.sections["calibration"]["skipped"]
+    np.savez(tmp_path / "val.npz", logits=held["logits"][120:, :3], labels=held["labels"][120:] % 3)
+    with pytest.raises(UsageError, match="3 classes"):
+        evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz")

@@ -102,7 +102,7 @@ def judged(monkeypatch):
     """Names of the runs that were evaluated on test, which takes a moment here."""
     names = []
 
-    def evaluate(run, *, split, reason):
+    def evaluate(run, *, split, sections, reason):
         names.append(run.name)
         time.sleep(0.2)
         (run.path / "predictions").mkdir(exist_ok=True)

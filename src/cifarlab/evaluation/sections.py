@@ -22,7 +22,7 @@ class Entry:
         title: What it tells, as a heading.
         module: Where it is, below cifarlab.evaluation.
         quick: Whether it needs no model and at most a second or two; such sections are part of every evaluation.
-        cost: How long it takes, in words, for the help.
+        cost: About how long it takes, in words.
     """
 
     title: str
@@ -43,7 +43,7 @@ SECTIONS: dict[str, Entry] = {
     "selective": Entry("What if it may leave hard images to others?", "selective", True, "a second"),
     "quality": Entry("Are the images and labels themselves sound?", "quality", False, "a minute"),
     "unknown": Entry("What does it say to images of none of its classes?", "unknown", False, "half a minute"),
-    "corruptions": Entry("Does it stand noise, blur, weather and compression?", "corruptions", False, "minutes"),
+    "corruptions": Entry("Does it stand noise, blur, weather and compression?", "corruptions", False, "three minutes"),
     "shifts": Entry("Does it stand small movements of the picture?", "shifts", False, "a minute"),
     "shifted_sets": Entry("How does it do on newly gathered images?", "shifted_sets", False, "half a minute"),
     "attacks": Entry("Does it stand deliberate attack?", "attacks", False, "a minute"),
@@ -62,12 +62,10 @@ class Outcome:
     Attributes:
         section: What it found; where it could not be run, only why.
         seconds: How long it took.
-        error: What the user would have to mend before it can be run; None where it was run, or does not apply.
     """
 
     section: Section
     seconds: float
-    error: CifarlabError | None = None
 
 
 def choose(names: Sequence[str]) -> tuple[str, ...]:
@@ -107,5 +105,5 @@ def run_section(name: str, subject: Subject) -> Outcome:
     except StoppedError:
         raise
     except CifarlabError as error:
-        return Outcome(Section(skipped=str(error)), time.perf_counter() - start, error)
+        return Outcome(Section(skipped=str(error)), time.perf_counter() - start)
     return Outcome(found, time.perf_counter() - start)
