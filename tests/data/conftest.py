@@ -30,7 +30,8 @@ SIDE, NUM_TRAIN, NUM_TEST = 4, 20, 6
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, user cache and PATH, no proxy, and none of the user's settings."""
-    for name in ("CIFARLAB_DATA", "CIFARLAB_OFFLINE", "CIFARLAB_CIFAR10_URL", "CIFARLAB_CIFAR100_URL"):
+    addresses = [f"CIFARLAB_CIFAR{name}_URL" for name in ("10", "100", "10_C", "10_1")]
+    for name in ("CIFARLAB_DATA", "CIFARLAB_OFFLINE", *addresses):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))

@@ -17,24 +17,25 @@ class FetchResult:
     source: str
     """The source that delivered, in words; the cache file itself if the data was there already."""
     path: Path | None
-    """The cache file; None if the folder cannot be written."""
+    """The cache file, or the folder of several; None if the folder cannot be written."""
     seconds: float
     skipped: tuple[str, ...]
     """One line per source that was tried before and failed: its name and why."""
 
 
 def fetch(
-    dataset: Literal["cifar10", "cifar100"],
+    dataset: Literal["cifar10", "cifar100", "cifar10-c", "cifar10.1"],
     *,
     url: str = "",
     progress: Callable[[str, int, int | None], None] | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> FetchResult:
-    """Fetch CIFAR-10 or CIFAR-100 into the cache, unless it is there, and verify it.
+    """Fetch a public data set into the cache, unless it is there, and verify it.
 
     Args:
-        dataset: Which of the two.
-        url: Address of an archive (binary, python or npm tarball) to try before the other downloads.
+        dataset: CIFAR-10 or CIFAR-100; or CIFAR-10-C or CIFAR-10.1, on which evaluate measures robustness.
+        url: Address of an archive (binary, python or npm tarball) to try before the other downloads; of CIFAR-10-C and
+            CIFAR-10.1 that of the folder their files lie in.
         progress: Told what is being fetched, bytes done, bytes in all (None if unknown).
         notify: Told one line about whatever the user should know.
 
@@ -46,9 +47,17 @@ def fetch(
         DataError: If the disk is full.
     """
     from cifarlab.data.cifar import DATASETS
+    from cifarlab.data.cifar10_1 import CIFAR10_1
+    from cifarlab.data.cifar10_c import CIFAR10_C
+    from cifarlab.data.published import obtain_published
     from cifarlab.data.sources import obtain
 
     begin = time.perf_counter()
-    delivery = obtain(DATASETS[dataset], url=url, progress=progress, notify=notify)
+    published = {publication.name: publication for publication in (CIFAR10_C, CIFAR10_1)}
+    delivery = (
+        obtain_published(published[dataset], url=url, progress=progress, notify=notify)
+        if dataset in published
+        else obtain(DATASETS[dataset], url=url, progress=progress, notify=notify)
+    )
     seconds = time.perf_counter() - begin
     return FetchResult(dataset, delivery.source, delivery.path, seconds, delivery.skipped)

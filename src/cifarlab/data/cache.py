@@ -104,31 +104,37 @@ class Work:
     folder: Path
     """A folder that no other process uses at the same time."""
     target: Path | None
-    """Final name of the cache file, on the same disk; None where none can be written."""
+    """Final name of what is fetched, on the same disk; None where nothing can be kept."""
 
 
 @contextlib.contextmanager
-def work_folder(dataset: Dataset, folder: Path, notify: Notify) -> Iterator[Work]:
+def work_folder(name: str, kept_as: str, folder: Path, notify: Notify) -> Iterator[Work]:
     """Give one process at a time a place for unfinished files, waiting for another process that has it.
 
     It is kept after a failure, so that the next attempt goes on where this one ended, and removed after success and
     when the disk is full. Where ``folder`` cannot be written, a temporary folder takes its place.
 
+    Args:
+        name: Of the data set.
+        kept_as: Name of the file or folder in ``folder`` that is to hold it.
+        folder: The cache.
+        notify: Takes one-line notices.
+
     Raises:
         OSError: If the disk is full.
     """
     with contextlib.ExitStack() as stack:
-        target: Path | None = cache_file(dataset, folder)
+        target: Path | None = folder / kept_as
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / f".{dataset.name}.lock").open("ab"))
+            lock = stack.enter_context((folder / f".{name}.lock").open("ab"))
         except OSError as error:
             if disk_is_full(error):
                 raise
-            notify(f"{folder} cannot be written ({error.strerror}); {dataset.name} will not be kept for the next start")
+            notify(f"{folder} cannot be written ({error.strerror}); {name} will not be kept for the next start")
             work, target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cifarlab-"))), None
         else:
-            work = folder / f".{dataset.name}.partial"
+            work = folder / f".{name}.partial"
             if not _locked(lock, notify):  # some network file systems have no locks: then everybody for himself
                 work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{work.name}-", dir=folder)))
             work.mkdir(exist_ok=True)

@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int | None], None]
 """Called with what is being fetched, bytes so far, and bytes in all (None if unknown); at most ten times a second."""
 
 _CHUNK_BYTES = 256 * 1024
-_MAX_BYTES = 1024**3  # six times the largest file there is; a server that sends more sends something else
+_MAX_BYTES = 1024**3  # six times the archive of CIFAR; a server that sends more sends something else
 _ATTEMPTS = 10  # connections over which one file may be pieced together
 _REPORT_SECONDS = 0.1
 
@@ -69,7 +69,15 @@ class Patience:
 PATIENCE = Patience()
 
 
-def download(url: str, path: Path, *, limit: SpeedLimit, patience: Patience, progress: Progress | None = None) -> None:
+def download(
+    url: str,
+    path: Path,
+    *,
+    limit: SpeedLimit,
+    patience: Patience,
+    progress: Progress | None = None,
+    max_bytes: int = _MAX_BYTES,
+) -> None:
     """Download a file, going on from what an earlier attempt left where the server allows it.
 
     Args:
@@ -78,6 +86,7 @@ def download(url: str, path: Path, *, limit: SpeedLimit, patience: Patience, pro
         limit: Slowest rate that is accepted.
         patience: Time-outs.
         progress: Told host and file name, bytes done, bytes in all.
+        max_bytes: Most bytes the file may have; what exceeds it is not kept.
 
     Raises:
         SlowError: If the server is slower than ``limit``; the partial file stays.
@@ -87,9 +96,12 @@ def download(url: str, path: Path, *, limit: SpeedLimit, patience: Patience, pro
     for _ in range(_ATTEMPTS):
         before = _Partial(path).size
         try:
-            _transfer(url, path, limit, patience, progress)
+            _transfer(url, path, limit, patience, progress, max_bytes)
         except _ChangedError:
             _Partial(path).discard()
+        except _TooLargeError:
+            _Partial(path).discard()
+            raise
         except _BrokenError:
             # A broken connection is worth another only if this one brought something.
             if _Partial(path).size <= before:
@@ -101,6 +113,10 @@ def download(url: str, path: Path, *, limit: SpeedLimit, patience: Patience, pro
 
 class _BrokenError(DownloadError):
     """The connection ended before the file was complete."""
+
+
+class _TooLargeError(DownloadError):
+    """The server sends more than the file can have."""
 
 
 class _ChangedError(DownloadError):
@@ -142,7 +158,9 @@ class _Partial:
         self.note.unlink(missing_ok=True)
 
 
-def _transfer(url: str, path: Path, limit: SpeedLimit, patience: Patience, progress: Progress | None) -> None:
+def _transfer(
+    url: str, path: Path, limit: SpeedLimit, patience: Patience, progress: Progress | None, max_bytes: int
+) -> None:
     """Receive a file, or the rest of it, over one connection."""
     import requests
     import urllib3
@@ -156,10 +174,17 @@ def _transfer(url: str, path: Path, limit: SpeedLimit, patience: Patience, progr
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
             total = _prepare(url, response, partial, validator)
+            if total is not None and total > max_bytes:
+                raise _TooLargeError(f"has {total} bytes, more than {max_bytes}")
             address = urlsplit(url)
             name = f"{address.hostname} {Path(address.path).name}"
+
+            def report(done: int) -> None:
+                if progress:
+                    progress(name, done, total)
+
             with partial.path.open("ab") as file:
-                _receive(response, file, total, limit, lambda done: progress(name, done, total) if progress else None)
+                _receive(response, file, total, limit, max_bytes, report)
     except (urllib3.exceptions.ReadTimeoutError, requests.ReadTimeout) as error:
         raise SlowError(f"nothing came for {timeout[1]:.0f} s") from error
     except (urllib3.exceptions.HTTPError, requests.RequestException) as error:
@@ -198,7 +223,12 @@ def _content_range(value: str) -> tuple[int, int | None]:
 
 
 def _receive(
-    response: requests.Response, file: BinaryIO, total: int | None, limit: SpeedLimit, report: Callable[[int], None]
+    response: requests.Response,
+    file: BinaryIO,
+    total: int | None,
+    limit: SpeedLimit,
+    max_bytes: int,
+    report: Callable[[int], None],
 ) -> None:
     """Write a body to a file, watching rate and size."""
     done = window_done = file.tell()
@@ -208,8 +238,8 @@ def _receive(
     while chunk := response.raw.read1(_CHUNK_BYTES):
         file.write(chunk)
         done += len(chunk)
-        if done > _MAX_BYTES:
-            raise DownloadError(f"sends more than {_MAX_BYTES} bytes")
+        if done > max_bytes:
+            raise _TooLargeError(f"sends more than {max_bytes} bytes")
         now = time.monotonic()
         if now - last_report >= _REPORT_SECONDS:
             report(done)

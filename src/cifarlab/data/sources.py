@@ -154,7 +154,7 @@ def obtain(
     try:
         if cached := _from_cache(dataset, log):
             return cached
-        with work_folder(dataset, folder, log.notify) as work:
+        with work_folder(dataset.name, cache_file(dataset, folder).name, folder, log.notify) as work:
             # Whoever held the lock before us may have fetched it.
             if cached := _from_cache(dataset, log):
                 return cached
