@@ -1,0 +1,95 @@
+"""What the sections on robustness share: a subset of the images, the model's plain answers, means with intervals.
+
+Shape suffixes: N images, M chosen images, K classes, F figures, B resamples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cifarlab.evaluation.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_figure
+from cifarlab.evaluation.section import Subject
+from cifarlab.inference import predict_logits
+from cifarlab.seeding import derive_generator, derive_seed
+
+if TYPE_CHECKING:
+    from cifarlab.data.imageset import ImageSet
+    from cifarlab.inference import Classifier
+
+NO_MODEL = "the model and its images are needed, and only answers are at hand; evaluate the run"
+PLAIN = "The model saw each image once, without test-time views, before and after, in fp32."
+
+_BATCH = 256
+
+
+def model_and_images(subject: Subject) -> tuple[Classifier, ImageSet] | None:
+    """Return the model and the split's images; None where only answers are at hand."""
+    images = subject.judged.images
+    return None if subject.classifier is None or images is None or not len(images) else (subject.classifier, images)
+
+
+def stratified(labels_N: torch.Tensor, count: int, seed: int, purpose: str) -> torch.Tensor:
+    """Choose images at random, of each class as large a share as of all.
+
+    Args:
+        labels_N: int64, N.
+        count: How many; 0, or more than there are, chooses all.
+        seed: Of the choice.
+        purpose: What they are chosen for; two purposes give two choices.
+
+    Returns:
+        Positions in ascending order: int64, M.
+    """
+    num = len(labels_N)
+    if count == 0 or count >= num:
+        return torch.arange(num)
+    sizes_K = torch.bincount(labels_N).double()
+    quotas_K = sizes_K * count / num
+    shares_K = quotas_K.floor()
+    # what is left goes to the largest remainders, of equal ones to the first class
+    order_K = torch.argsort(quotas_K - shares_K, descending=True, stable=True)
+    shares_K[order_K[: count - int(shares_K.sum())]] += 1
+    generator = derive_generator(seed, purpose)
+    chosen = []
+    for label, share in enumerate(shares_K.int().tolist()):
+        members = (labels_N == label).nonzero().flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:share]])
+    return torch.cat(chosen).sort().values
+
+
+def plain_answers(classifier: Classifier, images_NCHW: torch.Tensor) -> NDArray[np.int64]:
+    """Return the class of the largest logit of every image (uint8, N x C x H x W), seen once: int64, N."""
+    logits_NK, _ = predict_logits(classifier.model, images_NCHW, batch_size=_BATCH, device=classifier.device)
+    return np.asarray(logits_NK.argmax(1).numpy(), np.int64)
+
+
+def bootstrap_means(values_NF: NDArray[np.float64], seed: int, purpose: str) -> list[dict[str, Any]]:
+    """Return the means of figures of every image, with percentile intervals over images drawn anew.
+
+    All figures of an image are drawn together, so it does not matter how they depend on each other.
+
+    Args:
+        values_NF: F figures of each image.
+        seed: Of the draws.
+        purpose: What is drawn.
+
+    Returns:
+        F figures as :func:`cifarlab.evaluation.intervals.bootstrap_figure` gives them; no interval where resamples do
+        not differ.
+    """
+    generator = np.random.default_rng(derive_seed(seed, purpose))
+    num = len(values_NF)
+    means_BF = np.empty((NUM_RESAMPLES, values_NF.shape[1]))
+    for resample in range(NUM_RESAMPLES):
+        drawn_N = np.bincount(generator.integers(0, num, num), minlength=num)
+        means_BF[resample] = drawn_N @ values_NF / num
+    tail = 50 * (1 - CONFIDENCE)
+    lows_F, highs_F = np.percentile(means_BF, [tail, 100 - tail], axis=0)
+    figures = []
+    for mean, low, high, spread in zip(values_NF.mean(0), lows_F, highs_F, np.ptp(means_BF, axis=0), strict=True):
+        figures.append(bootstrap_figure(float(mean), None if spread <= 1e-12 else (float(low), float(high))))
+    return figures
