@@ -100,7 +100,7 @@ def test_every_image_is_in_one_group_of_agreement(tmp_path: Path):
     table = found.tables["human_agreement"]
     assert sum(row[1] for row in table.rows) == 300
     edges = {"below 50 %": (0, 10), "50 to 60 %": (10, 12), "60 to 70 %": (12, 14), "70 to 80 %": (14, 16)}
-    edges |= {"80 to 90 %": (16, 18), "90 % and more": (18, 20), "all": (20, 21)}
+    edges |= {"80 to 90 %": (16, 18), "90 % or more": (18, 20), "all": (20, 21)}
     best = counts.max(1)
     for name, images, accuracy, _, person in table.rows:
         low, high = edges[name]

@@ -26,7 +26,7 @@ from cifarlab.predictions_file import Classes, read_table
 
 _AGREED = 0.9
 _EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, _AGREED, 1.0)
-_GROUPS = ("below 50 %", "50 to 60 %", "60 to 70 %", "70 to 80 %", "80 to 90 %", "90 % and more", "all")
+_GROUPS = ("below 50 %", "50 to 60 %", "60 to 70 %", "70 to 80 %", "80 to 90 %", "90 % or more", "all")
 _ROUNDING = 1e-6  # of probabilities that were written with few digits
 _EXPECTED = (
     "CIFAR-10H's are of CIFAR-10's 10,000 test images in their official order, so evaluate a run on CIFAR-10 with "

@@ -31,10 +31,9 @@ def suspects_figure(
         axes.set_axis_off()
     for axes, image, label, other, share in zip(grid.flat, images_MCHW, given, suggested, confidence, strict=False):
         axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.text(0, 1.16, f"label: {_short(label)}", transform=axes.transAxes, fontsize=8, color=INK)
+        axes.set_title(f"label: {_short(label)}", loc="left", fontsize=8, color=INK, pad=14)  # room for the next line
         suggestion = f"{_short(other)}? {share:.1%}"
         axes.text(0, 1.04, suggestion, transform=axes.transAxes, fontsize=8, color=RED, weight="bold")
-    figure.set_layout_engine("constrained", h_pad=0.08)
     return figure
 
 
@@ -52,7 +51,7 @@ def agreement_figure(
         model: For each group accuracy and both ends of its interval, fractions.
         person: For each group the accuracy of one person drawn at random, a fraction.
     """
-    figure, axes = new_figure(6.4, 3.6)
+    figure, axes = new_figure(8.0, 3.8)
     places = np.arange(len(names))
     value, low, high = np.array(model).T
     axes.errorbar(
