@@ -44,7 +44,7 @@ class Comparison:
         value: Accuracy, a fraction.
         interval: 95 % interval; None where the number of images is unknown.
         origin: 'measured', 'quoted' or 'assumed'.
-        difference_points: Ours minus theirs, in points.
+        difference_points: Ours minus theirs, in points; NaN where the images are not of one kind.
         difference_interval: 95 % interval of it, in points; None where theirs has none.
         p_value: Of the test named; None where there is none.
         test: Its name, in words.

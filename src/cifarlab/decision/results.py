@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.decision.given import OptionKey
+from cifarlab.decision.given import CoveragePoint, OptionKey
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class OptionResult:
         present_cost: Net present value of all costs, expenditure and errors, at base values.
         present_expenditure: Of expenditure alone.
         present_errors: Of errors alone.
-        favourable: present_cost with every amount of this option at the end that makes it cheapest; amounts of the world
-            (volume, growth, pay, discount rate, cost of an error) stay at base, because they are the same for all options.
+        favourable: present_cost with every amount of this option at the end that makes it cheapest; amounts of the
+            world (volume, growth, pay, discount rate, cost of an error) stay at base, the same for all options.
         unfavourable: Likewise at the dearest end.
         per_1000_images: Expenditure over all years, not discounted, for 1,000 images.
         per_correct: The same divided by the number of correct answers; NaN where there is none.
@@ -79,7 +79,7 @@ class HybridChoice:
     Attributes:
         point: The chosen point of the coverage curve.
         present_cost: Of the hybrid there, at base values.
-        candidates: Every point of the curve and its present cost.
+        candidates: Every point of the curve at which the vendor is asked at all, and its present cost.
     """
 
     point: CoveragePoint
@@ -179,7 +179,8 @@ class Tornado:
 
     Attributes:
         first: The option with the least expected cost.
-        second: The next one; bars show the present cost of second minus that of first, so above 0 first is cheaper.
+        second: Of the others the one that is the cheapest most often; bars show its present cost less that of first, so
+            above 0 first is cheaper.
         base: That difference at base values.
         bars: The widest first.
     """

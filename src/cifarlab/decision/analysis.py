@@ -1,0 +1,294 @@
+"""All of it at once: from inputs and evidence to the analysis that a report shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cifarlab.decision import gates as gating
+from cifarlab.decision.breakeven import break_even, switching_values
+from cifarlab.decision.claims import judge_against_claim
+from cifarlab.decision.comparisons import compare_with_others
+from cifarlab.decision.costs import cash_flows, images_by_year, per_image_figures, present_cost, present_costs
+from cifarlab.decision.findings import Analysis, Comparison, Gate
+from cifarlab.decision.given import Amount, CoveragePoint, Evidence, OptionKey
+from cifarlab.decision.inputs import DecisionInputs
+from cifarlab.decision.ledger import build_ledger
+from cifarlab.decision.next_test import plan_test
+from cifarlab.decision.options import LABELS, WORLD, Setting, Values, derive, describe, mistake_weight, used_keys
+from cifarlab.decision.recommend import Grounds, advise, find_leaning, runner_up
+from cifarlab.decision.results import BreakEven, HybridChoice, OptionResult, Simulation
+from cifarlab.decision.risk import risk_register
+from cifarlab.decision.simulate import DRAWS, Counted, draw, simulate, tornado
+from cifarlab.errors import ConfigError
+from cifarlab.stats import accuracy_interval, mean_and_sd, wilson_interval
+
+
+def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws: int = DRAWS) -> Analysis:
+    """Judge every option by costs, requirements and evidence, and say what follows.
+
+    Args:
+        inputs: Amounts and facts.
+        evidence: What was measured of our model.
+        seed: Of the draws; equal input and seed give equal figures.
+        draws: Number of worlds drawn.
+
+    Raises:
+        ValueError: If the counts of the evidence are no accuracy.
+        ConfigError: If mistake_weights do not fit the classes of the evidence.
+    """
+    setting, amounts, counts, hybrid = prepare(inputs, evidence)
+    drawn = draw(amounts, counts, seed, draws)
+    best_accuracy = {option: _best_accuracy(option, amounts, setting) for option in setting.options}
+    gates = gating.judge_gates(inputs, evidence, setting, best_accuracy)
+    options = tuple(_option_result(option, inputs, amounts, setting, gates) for option in setting.options)
+    simulation = simulate(drawn, setting, tuple(option.key for option in options if not option.rejected), seed)
+    leaning = find_leaning(options, simulation)
+    rival = runner_up(options, simulation, leaning)
+    evens = _break_evens(base_values(amounts), setting, drawn)
+    comparisons = _comparisons(inputs, evidence)
+    grounds = _grounds(inputs, evidence, (amounts, setting), options, simulation, evens[0], comparisons[0])
+    analysis = Analysis(
+        currency=inputs.currency,
+        horizon_years=inputs.horizon_years,
+        amounts=amounts,
+        verdict=grounds.verdict,
+        comparisons=comparisons,
+        options=options,
+        hybrid=hybrid,
+        break_evens=evens,
+        switches=tuple(grounds.switches),
+        tornado=tornado(amounts, drawn, setting, leaning, rival) if leaning and rival else None,
+        simulation=simulation,
+        gates=gates,
+        risks=risk_register(inputs, evidence, setting.options),
+        advice=advise(grounds),
+        assumptions=assumptions(inputs, evidence, setting),
+        ledger=(),
+    )
+    return replace(analysis, ledger=build_ledger(inputs, evidence, analysis))
+
+
+def _comparisons(inputs: DecisionInputs, evidence: Evidence) -> tuple[Comparison, ...]:
+    claim, images = inputs.amounts["vendor.accuracy"], inputs.facts["vendor.claim_images"]
+    published = evidence.dataset == "CIFAR-10"
+    return compare_with_others(evidence, claim, inputs.vendor, images, published=published)
+
+
+def _grounds(
+    inputs: DecisionInputs,
+    evidence: Evidence,
+    world: tuple[Mapping[str, Amount], Setting],
+    options: tuple[OptionResult, ...],
+    simulation: Simulation,
+    even: BreakEven,
+    against_vendor: Comparison,
+) -> Grounds:
+    amounts, setting = world
+    derived = derive(base_values(amounts), setting)
+    leaning = find_leaning(options, simulation)
+    return Grounds(
+        currency=inputs.currency,
+        horizon_years=inputs.horizon_years,
+        vendor=inputs.vendor,
+        evidence=evidence,
+        verdict=judge_against_claim(evidence.correct, evidence.total, inputs.amounts["vendor.accuracy"].base),
+        against_vendor=against_vendor,
+        options=options,
+        break_even=even,
+        switches=switching_values(amounts, setting, tuple(o.key for o in options if not o.rejected)),
+        simulation=simulation,
+        next_test=plan_test(derived, inputs.currency, inputs.vendor, leaning),
+    )
+
+
+def prepare(
+    inputs: DecisionInputs, evidence: Evidence
+) -> tuple[Setting, dict[str, Amount], dict[str, Counted], HybridChoice | None]:
+    """Return what is settled, all amounts with the measured ones, their counts, and the hybrid's threshold."""
+    setting = Setting(
+        horizon_years=inputs.horizon_years,
+        status_quo=inputs.status_quo,
+        own_images=evidence.own_images,
+        mistake_weight=_weight(inputs, evidence),
+        vendor_own_images=evidence.own_images and evidence.vendor_correct is not None,
+    )
+    amounts = dict(inputs.amounts)
+    counts = {}
+    amounts["ours.accuracy"], counts["ours.accuracy"] = _our_accuracy(evidence)
+    claim_images = inputs.facts["vendor.claim_images"]
+    if evidence.vendor_correct is not None:
+        vendor = amounts["vendor.accuracy"]
+        low, high = wilson_interval(evidence.vendor_correct, evidence.total)
+        value = evidence.vendor_correct / evidence.total
+        amounts["vendor.accuracy"] = replace(
+            vendor, low=low, base=value, high=high, origin="measured", source=evidence.source, date=evidence.date
+        )
+        counts["vendor.accuracy"] = Counted(evidence.vendor_correct, evidence.total)
+    elif claim_images is not None:
+        claim = amounts["vendor.accuracy"]
+        correct = round(claim.base * claim_images)
+        low, high = wilson_interval(correct, claim_images)
+        amounts["vendor.accuracy"] = replace(claim, low=min(low, claim.base), high=max(high, claim.base))
+        counts["vendor.accuracy"] = Counted(correct, claim_images)
+    hybrid = None
+    if evidence.coverage:
+        setting = replace(setting, options=(*setting.options, "hybrid"))
+        hybrid = choose_threshold(evidence.coverage, base_values(amounts), setting)
+        amounts |= _hybrid_amounts(hybrid.point, evidence)
+        kept = hybrid.point
+        counts["hybrid.kept_accuracy"] = Counted(kept.accuracy * kept.num_images, kept.num_images)
+    return setting, amounts, counts, hybrid
+
+
+def base_values(amounts: Mapping[str, Amount]) -> dict[str, float]:
+    """Return every amount at its base value."""
+    return {key: amount.base for key, amount in amounts.items()}
+
+
+def _weight(inputs: DecisionInputs, evidence: Evidence) -> float:
+    if not inputs.mistake_weights or evidence.confusion_KK is None:
+        return 1.0
+    if evidence.confusion_KK.shape[0] != len(inputs.mistake_classes):
+        raise ConfigError(
+            f"mistake_weights has {len(inputs.mistake_classes)} classes, the run has {evidence.confusion_KK.shape[0]}"
+        )
+    return mistake_weight(evidence.confusion_KK, inputs.mistake_weights)
+
+
+def _our_accuracy(evidence: Evidence) -> tuple[Amount, Counted]:
+    """Return our accuracy as an amount: of several seeds where there are any, else of the one run."""
+    seeds = evidence.seed_accuracies
+    if len(seeds) >= 2:
+        value, sd = mean_and_sd(seeds)
+        low, high = accuracy_interval(seeds)
+        if math.isnan(low):
+            low, high = wilson_interval(round(value * evidence.total), evidence.total)
+        source = f"mean of {len(seeds)} trainings; the range is Student's 95 % interval of it; {evidence.source}"
+        counted = Counted(value * evidence.total, evidence.total, len(seeds), sd)
+    else:
+        value = evidence.correct / evidence.total
+        low, high = wilson_interval(evidence.correct, evidence.total)
+        counted_on = f"{evidence.correct:,} of {evidence.total:,} images"
+        source = f"{counted_on}; the range is Wilson's 95 % interval; {evidence.source}"
+        counted = Counted(evidence.correct, evidence.total)
+    label = f"Our accuracy on {evidence.dataset}, {evidence.split}"
+    return Amount("ours.accuracy", label, low, value, high, "share", "measured", source, evidence.date), counted
+
+
+def choose_threshold(coverage: tuple[CoveragePoint, ...], base: Mapping[str, float], setting: Setting) -> HybridChoice:
+    """Return the point of the coverage curve at which the hybrid costs least at base values; the first of equals.
+
+    Points at which our model answers everything are left out where there are others: they are no hybrid.
+    """
+    candidates = []
+    for point in [point for point in coverage if point.coverage < 1] or coverage:
+        values = {**base, "hybrid.coverage": point.coverage, "hybrid.kept_accuracy": point.accuracy}
+        candidates.append((point, float(present_cost("hybrid", values, setting))))
+    best, cost = min(candidates, key=lambda candidate: candidate[1])
+    return HybridChoice(best, cost, tuple(candidates))
+
+
+def _hybrid_amounts(point: CoveragePoint, evidence: Evidence) -> dict[str, Amount]:
+    total = round(point.num_images / point.coverage) if point.coverage > 0 else evidence.total
+    low, high = wilson_interval(min(point.num_images, total), total)
+    source = f"coverage curve at confidence {point.threshold:.3g}, {total:,} images; {evidence.source}"
+    around = {"share": (low, point.coverage, high), "kept": (point.interval[0], point.accuracy, point.interval[1])}
+    ends = {name: (min(a, b), b, max(b, c)) for name, (a, b, c) in around.items()}
+    share = "Share of images our model answers in the hybrid"
+    return {
+        "hybrid.coverage": Amount("hybrid.coverage", share, *ends["share"], "share", "measured", source, evidence.date),
+        "hybrid.kept_accuracy": Amount(
+            "hybrid.kept_accuracy", "Our accuracy on these", *ends["kept"], "share", "measured", source, evidence.date
+        ),
+    }
+
+
+def _best_accuracy(option: OptionKey, amounts: Mapping[str, Amount], setting: Setting) -> float:
+    """Return an option's accuracy on images of the use with every amount at its better end."""
+    ends = {key: amount.high for key, amount in amounts.items()}
+    ends["transfer.points_lost"] = amounts["transfer.points_lost"].low
+    return float(derive(ends, setting)[f"accuracy.{option}"])
+
+
+def _option_result(
+    option: OptionKey,
+    inputs: DecisionInputs,
+    amounts: Mapping[str, Amount],
+    setting: Setting,
+    gates: tuple[Gate, ...],
+) -> OptionResult:
+    base = base_values(amounts)
+    flows = cash_flows(option, base, setting)
+    accuracy = float(derive(base, setting)[f"accuracy.{option}"])
+    images = float(images_by_year(base, setting.horizon_years).sum())
+    per_1000, per_correct = per_image_figures(flows, images, accuracy)
+    paid = float(present_cost(option, base, setting, errors=False))
+    cost = float(present_cost(option, base, setting))
+    favourable, unfavourable = scenario_costs(option, amounts, setting)
+    return OptionResult(
+        key=option,
+        label=LABELS[option],
+        description=describe(option, inputs.vendor, setting),
+        accuracy=accuracy,
+        flows=flows,
+        present_cost=cost,
+        present_expenditure=paid,
+        present_errors=cost - paid,
+        favourable=favourable,
+        unfavourable=unfavourable,
+        per_1000_images=per_1000,
+        per_correct=per_correct,
+        rejected=gating.rejected(gates, option),
+        unknown=gating.unknown(gates, option),
+    )
+
+
+def scenario_costs(option: OptionKey, amounts: Mapping[str, Amount], setting: Setting) -> tuple[float, float]:
+    """Return an option's present cost with all its own amounts at their cheap ends, and at their dear ends.
+
+    Amounts of the world stay at base. Which end is the cheap one is found by moving one amount at a time.
+    """
+    base = base_values(amounts)
+    cheap, dear = dict(base), dict(base)
+    for key in used_keys(option, setting) - set(WORLD):
+        amount = amounts[key]
+        at_low, at_high = (
+            float(present_costs({**base, key: end}, setting, (option,))[option]) for end in (amount.low, amount.high)
+        )
+        cheap[key], dear[key] = (amount.low, amount.high) if at_low <= at_high else (amount.high, amount.low)
+    return float(present_cost(option, cheap, setting)), float(present_cost(option, dear, setting))
+
+
+def _break_evens(base: Values, setting: Setting, drawn: Values) -> tuple[BreakEven, ...]:
+    pairs: list[tuple[OptionKey, OptionKey, bool]] = [("build", "buy", True), ("build", "buy", False)]
+    pairs += [("build", other, True) for other in setting.options if other not in ("build", "buy")]
+    return tuple(break_even(first, second, base, setting, drawn, errors=errors) for first, second, errors in pairs)
+
+
+def assumptions(inputs: DecisionInputs, evidence: Evidence, setting: Setting) -> tuple[str, ...]:
+    """Return what the model takes for granted, in sentences."""
+    told = [
+        "One-off costs are paid today, running costs at the end of each year, leaving the vendor at the end of "
+        f"year {setting.horizon_years}. Money is at today's prices; nothing is worth anything after that.",
+        "Every option answers the same images. What an answer is worth is not counted, only what a wrong one costs.",
+        f"The vendor's {100 * inputs.amounts['vendor.accuracy'].base:.0f} % is taken at face value, the reading most "
+        "favourable to it.",
+        "All amounts vary independently of each other, each as a PERT distribution between low and high.",
+    ]
+    if not evidence.own_images:
+        told.append(
+            "Every model loses the same number of points from the test images to images of the use. This is the "
+            "weakest point of the analysis; only a test on own images mends it."
+        )
+    if "hybrid" in setting.options:
+        told.append(
+            "On images that our model is unsure of, the vendor's accuracy is unknown and assumed to be lower than "
+            "usual; the share of such images is that of the test images."
+        )
+    if inputs.mistake_weights:
+        told.append("The vendor's mistakes are of the same kinds as ours; which they are nobody knows.")
+    if setting.status_quo == "people":
+        told.append("People answer as accurately on images of the use as published for CIFAR-10.")
+    return tuple(told)

@@ -1,0 +1,185 @@
+"""Our accuracy beside others': the vendor's claim, the best published figure, people."""
+
+from __future__ import annotations
+
+import math
+
+from cifarlab.decision.claims import STATE_OF_THE_ART, Claim, percent
+from cifarlab.decision.findings import Comparison
+from cifarlab.decision.given import Amount, Evidence
+from cifarlab.stats import wilson_interval
+
+_ALPHA = 0.05
+
+# images that a published figure was counted on, where the source says so: then it has an interval of its own
+PUBLISHED: tuple[tuple[Claim, int | None, str], ...] = (
+    (STATE_OF_THE_ART, 10_000, "2018-11-16"),
+    (
+        Claim(
+            name="people (CIFAR-10H)",
+            accuracy=0.95,
+            status="published; 2,571 people, 51 answers to each of the 10,000 test images, about 95 % right",
+            source="Peterson et al. (2019), Human uncertainty makes classification more robust",
+            url="https://arxiv.org/abs/1908.07086",
+        ),
+        None,
+        "2019-08-19",
+    ),
+    (
+        Claim(
+            name="people (Ho-Phuoc)",
+            accuracy=0.939,
+            status="published; 60 people, 1,000 test images each",
+            source="Ho-Phuoc (2018), CIFAR10 to compare visual recognition performance between deep neural "
+            "networks and humans",
+            url="https://arxiv.org/abs/1811.07270",
+        ),
+        None,
+        "2018-11-18",
+    ),
+    (
+        Claim(
+            name="one person (Karpathy)",
+            accuracy=0.94,
+            status="published; one person on 400 images",
+            source="Karpathy (2011), Lessons learned from manually classifying CIFAR-10",
+            url="https://karpathy.github.io/2011/04/27/manually-classifying-cifar10/",
+        ),
+        400,
+        "2011-04-27",
+    ),
+)
+
+
+def two_proportions(correct_a: int, total_a: int, correct_b: int, total_b: int) -> tuple[tuple[float, float], float]:
+    """Compare two accuracies counted on different images.
+
+    Args:
+        correct_a: Right answers of a.
+        total_a: Images asked of a, at least 1.
+        correct_b: Right answers of b.
+        total_b: Images asked of b, at least 1.
+
+    Returns:
+        Newcombe's 95 % interval of the difference a - b, fractions, and the two-sided p-value of Fisher's exact test.
+
+    References:
+        Newcombe (1998), "Interval estimation for the difference between independent proportions", method 10, Statistics
+        in Medicine 17, 873-890; Fisher (1922), J. Royal Stat. Soc. 85, 87-94.
+    """
+    from scipy.stats import fisher_exact
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    low, high = confint_proportions_2indep(
+        correct_a, total_a, correct_b, total_b, method="newcomb", compare="diff", alpha=_ALPHA
+    )
+    table = [[correct_a, total_a - correct_a], [correct_b, total_b - correct_b]]
+    return (float(low), float(high)), float(fisher_exact(table)[1])
+
+
+def compare_with_others(
+    evidence: Evidence, vendor: Amount, name: str, claim_images: int | None, *, published: bool
+) -> tuple[Comparison, ...]:
+    """Return our accuracy beside the vendor's and, for CIFAR-10, beside published figures.
+
+    Args:
+        evidence: What was measured of our model; with the vendor's predictions on the same images the comparison is a
+            paired one.
+        vendor: The vendor's claimed accuracy.
+        name: Of the vendor.
+        claim_images: Number of images the claim rests on; None where it is unknown.
+        published: Whether the figures published for CIFAR-10 may be set beside ours.
+    """
+    rows = [_vendor_row(evidence, vendor, name, claim_images)]
+    if published:
+        rows += [_row(evidence, claim, images, date) for claim, images, date in PUBLISHED]
+    return tuple(rows)
+
+
+def _vendor_row(evidence: Evidence, vendor: Amount, name: str, claim_images: int | None) -> Comparison:
+    if evidence.paired is None or evidence.vendor_correct is None:
+        claim = Claim(name, vendor.base, "claimed by the vendor, not measured by us", vendor.source)
+        if evidence.own_images:
+            return _other_images(evidence, claim, vendor.date)
+        return _row(evidence, claim, claim_images, vendor.date)
+    paired, value = evidence.paired, evidence.vendor_correct / evidence.total
+    interval = wilson_interval(evidence.vendor_correct, evidence.total)
+    points = 100 * paired.difference
+    ends = (100 * paired.interval[0], 100 * paired.interval[1])
+    apart = "a difference beyond chance" if paired.p_exact < _ALPHA else "which may be chance"
+    sentence = (
+        f"On the same {evidence.total:,} images our model is {abs(points):.1f} points "
+        f"{'better' if points >= 0 else 'worse'} than {name}'s ({ends[0]:+.1f} to {ends[1]:+.1f}), {apart}: "
+        f"{paired.only_a:,} images only ours has right, {paired.only_b:,} only theirs."
+    )
+    return Comparison(
+        name=name,
+        value=value,
+        interval=interval,
+        origin="measured",
+        difference_points=points,
+        difference_interval=ends,
+        p_value=paired.p_exact,
+        test="McNemar, exact, the same images",
+        sentence=sentence,
+        source=evidence.source,
+        url="",
+        date=evidence.date,
+    )
+
+
+def _other_images(evidence: Evidence, claim: Claim, date: str) -> Comparison:
+    ours = evidence.correct / evidence.total
+    sentence = (
+        f"Our {percent(ours)} were counted on {evidence.dataset}, {claim.name}'s {percent(claim.accuracy, 1)} are for "
+        "CIFAR-10: the two cannot be compared."
+    )
+    return Comparison(
+        name=claim.name,
+        value=claim.accuracy,
+        interval=None,
+        origin="quoted",
+        difference_points=math.nan,
+        difference_interval=None,
+        p_value=None,
+        test="none: not the same kind of images",
+        sentence=sentence,
+        source=claim.source,
+        url=claim.url,
+        date=date,
+    )
+
+
+def _row(evidence: Evidence, claim: Claim, images: int | None, date: str) -> Comparison:
+    ours = evidence.correct / evidence.total
+    points = 100 * (ours - claim.accuracy)
+    if images is None:
+        interval, ends, p_value = None, None, None
+        low, high = wilson_interval(evidence.correct, evidence.total)
+        told = (low > claim.accuracy) or (high < claim.accuracy)
+        test = "interval of ours against the figure as it stands; the number of images behind it cannot be used"
+    else:
+        theirs = round(claim.accuracy * images)
+        interval = wilson_interval(theirs, images)
+        difference, p_value = two_proportions(evidence.correct, evidence.total, theirs, images)
+        ends = (100 * difference[0], 100 * difference[1])
+        told = ends[0] > 0 or ends[1] < 0
+        test = "two proportions, not the same images (Newcombe's interval, Fisher's exact test)"
+    side = "above" if points > 0 else "below"
+    apart = f"{abs(points):.1f} points {side}" if told else "not told apart from"
+    stated = "claimed" if claim.status.startswith("claimed") else "published"
+    sentence = f"Our {percent(ours)} is {apart} the {stated} {percent(claim.accuracy, 1)} of {claim.name}."
+    return Comparison(
+        name=claim.name,
+        value=claim.accuracy,
+        interval=interval,
+        origin="quoted",
+        difference_points=points,
+        difference_interval=ends,
+        p_value=p_value,
+        test=test,
+        sentence=sentence,
+        source=claim.source,
+        url=claim.url,
+        date=date,
+    )

@@ -1,0 +1,305 @@
+"""From all figures to an answer that is never surer than they are.
+
+The rules, all of them:
+
+* An option that fails a requirement that must be met is out. Of the others, the one with the least expected cost over
+  all draws is the leaning.
+* The answer is "measure first" where no option is left, or where the leaning rests on a model whose accuracy is not
+  settled: ours is neither clearly above nor clearly below the vendor's claim, or it is below and its curves do not show
+  that it was trained out. A leaning to do nothing that is the cheapest in nine draws of ten stands nevertheless.
+* Confidence is high if the leaning is the cheapest in at least 90 % of the draws, every requirement that must be met is
+  known to be met, and the accuracies are told apart on own images; moderate if it is the cheapest in at least 70 %
+  and the accuracies are told apart; low otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cifarlab.decision.claims import Verdict, percent
+from cifarlab.decision.findings import Advice, Comparison, KeyFigure, NextTest
+from cifarlab.decision.given import Evidence, OptionKey
+from cifarlab.decision.options import LABELS
+from cifarlab.decision.results import BreakEven, OptionResult, Simulation, Switch
+from cifarlab.decision.wording import DOING, about, bare, money, sentence, value_with_unit
+
+HIGH_PROBABILITY = 0.9
+MODERATE_PROBABILITY = 0.7
+_TRAINED_OUT = ("neither", "overfits")
+_ALPHA = 0.05
+_MOST_CHANGES = 6
+
+Confidence = Literal["high", "moderate", "low"]
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What an answer is drawn from.
+
+    Attributes:
+        currency: Of all costs.
+        horizon_years: Years that count.
+        vendor: The vendor's name.
+        evidence: What was measured of our model.
+        verdict: Our accuracy against the claim.
+        against_vendor: The same, paired where the vendor's predictions are at hand.
+        options: All options, judged.
+        break_even: Of build against buy, errors counted.
+        switches: Nearest first.
+        simulation: The draws.
+        next_test: The cheapest one.
+    """
+
+    currency: str
+    horizon_years: int
+    vendor: str
+    evidence: Evidence
+    verdict: Verdict
+    against_vendor: Comparison
+    options: Sequence[OptionResult]
+    break_even: BreakEven
+    switches: Sequence[Switch]
+    simulation: Simulation
+    next_test: NextTest
+
+    def option(self, key: OptionKey) -> OptionResult:
+        """Return one option."""
+        return next(option for option in self.options if option.key == key)
+
+
+def accuracy_outcome(verdict: Verdict, evidence: Evidence) -> Literal["better", "worse", "undecided"]:
+    """Return whether our accuracy and the vendor's are told apart: by McNemar's test where there is one.
+
+    The claim is for CIFAR-10, so that an accuracy on own images cannot be set against it.
+    """
+    if evidence.paired is None:
+        return "undecided" if evidence.own_images else verdict.outcome
+    if evidence.paired.p_exact > _ALPHA:
+        return "undecided"
+    return "better" if evidence.paired.difference > 0 else "worse"
+
+
+def find_leaning(options: Sequence[OptionResult], simulation: Simulation) -> OptionKey | None:
+    """Return the option with the least expected cost among those that fail no requirement; None where all fail."""
+    means: dict[str, float] = dict(zip(simulation.options, simulation.mean_O, strict=True))
+    left = [option.key for option in options if not option.rejected]
+    return min(left, key=lambda key: means[key], default=None)
+
+
+def advise(grounds: Grounds) -> Advice:
+    """Return the recommendation; the rules are those at the top of this module."""
+    leaning = find_leaning(grounds.options, grounds.simulation)
+    outcome = accuracy_outcome(grounds.verdict, grounds.evidence)
+    settled = outcome == "better" or (outcome == "worse" and grounds.evidence.diagnosis in _TRAINED_OUT)
+    probability = 0.0 if leaning is None else grounds.simulation.probability_cheapest_admissible[leaning]
+    stands = settled or (leaning == "nothing" and probability >= HIGH_PROBABILITY)
+    answer = leaning if leaning is not None and stands else "measure first"
+    confidence, reason = _confidence(grounds, leaning, probability, settled=settled)
+    return Advice(
+        answer=answer,
+        leaning=leaning,
+        headline=_headline(grounds, answer, leaning, confidence),
+        confidence=confidence,
+        confidence_reason=reason,
+        figures=_three_figures(grounds, leaning, probability),
+        reasons=_reasons(grounds, answer, leaning, outcome),
+        changes=_changes(grounds, leaning, outcome),
+        next_test=grounds.next_test,
+        conditions=_conditions(grounds, leaning),
+    )
+
+
+def _confidence(
+    grounds: Grounds, leaning: OptionKey | None, probability: float, *, settled: bool
+) -> tuple[Confidence, str]:
+    if leaning is None:
+        return "low", "Every option fails a requirement that must be met."
+    option = grounds.option(leaning)
+    draws = len(grounds.simulation.costs_SO)
+    share = f"{sentence(DOING[leaning])} is the cheapest in {percent(probability, 0)} of {draws:,} draws"
+    lacks = []
+    if not grounds.evidence.own_images:
+        lacks.append("no model was measured on our own images")
+    if option.unknown:
+        several = len(option.unknown)
+        are = "one of its requirements is" if several == 1 else f"{several} of its requirements are"
+        lacks.append(f"{are} not known to be met")
+    if not settled:
+        lacks.append("the accuracies are not settled")
+    if probability >= HIGH_PROBABILITY and not lacks:
+        return "high", f"{share}, its requirements are met, and the accuracies are told apart on our own images."
+    if probability >= MODERATE_PROBABILITY and settled:
+        missing = "; ".join(lacks) or f"high asks for {percent(HIGH_PROBABILITY, 0)}"
+        return "moderate", f"{share}, and the accuracies are told apart. Not high: {missing}."
+    missing = "; ".join(lacks)
+    asked = f"moderate asks for {percent(MODERATE_PROBABILITY, 0)} and settled accuracies"
+    return "low", f"{share}; {asked}{'. Besides, ' + missing if missing else ''}."
+
+
+def _headline(grounds: Grounds, answer: str, leaning: OptionKey | None, confidence: Confidence) -> str:
+    if leaning is None:
+        return "Measure first: no option is known to meet what is required."
+    if answer == "measure first":
+        return (
+            "Measure first: it is not settled whether our model or the vendor's is the better one. "
+            f"If it had to be decided today: {LABELS[leaning].lower()}."
+        )
+    if confidence == "low":
+        what = {
+            "nothing": "do nothing for now",
+            "buy": f"buy {grounds.vendor}'s classifier",
+            "adapt": f"buy {grounds.vendor}'s classifier and have it trained on our images",
+            "build": "build our own classifier",
+            "hybrid": f"build our own classifier and let {grounds.vendor}'s answer where ours is unsure",
+        }[answer]
+        return f"On balance, {what}; the figures lean that way, and no more."
+    return {
+        "nothing": "Do nothing for now: neither a bought nor an own classifier earns its cost.",
+        "buy": f"Buy {grounds.vendor}'s classifier, once it has proved its accuracy on our own images.",
+        "adapt": f"Buy {grounds.vendor}'s classifier and have it trained on our images, once a trial shows the gain.",
+        "build": "Build our own classifier, and do not buy on the strength of the vendor's claim.",
+        "hybrid": f"Build our own classifier and let {grounds.vendor}'s answer where ours is unsure.",
+    }[answer]
+
+
+def _three_figures(grounds: Grounds, leaning: OptionKey | None, probability: float) -> tuple[KeyFigure, ...]:
+    return _accuracy_figure(grounds), _cost_figure(grounds, leaning, probability), _break_even_figure(grounds)
+
+
+def _accuracy_figure(grounds: Grounds) -> KeyFigure:
+    against, verdict = grounds.against_vendor, grounds.verdict
+    if grounds.evidence.own_images and grounds.evidence.paired is None:
+        ours = f"{percent(verdict.accuracy)} ({percent(verdict.interval[0])} to {percent(verdict.interval[1])})"
+        text = f"{ours}; the claim of {percent(verdict.claim, 0)} is for CIFAR-10 and cannot be set against it"
+        return KeyFigure(f"Our accuracy, {grounds.evidence.dataset}", text, "evidence.accuracy", "measured")
+    ends = against.difference_interval
+    low, high = (100 * (end - verdict.claim) for end in verdict.interval)
+    spread = ends or (low, high)
+    kind = "95\u00a0% interval" if ends else "95\u00a0% interval of ours, the claim taken as it stands"
+    return KeyFigure(
+        f"Our accuracy less {grounds.vendor}'s, {grounds.evidence.dataset}",
+        f"{against.difference_points:+.1f} points ({kind} {spread[0]:+.1f} to {spread[1]:+.1f})",
+        "comparison.vendor.difference",
+        "computed",
+    )
+
+
+def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float) -> KeyFigure:
+    label = f"Cost over {grounds.horizon_years} years, wrong answers counted"
+    rival = runner_up(grounds.options, grounds.simulation, leaning)
+    if leaning is None or rival is None:
+        return KeyFigure(label, "no two options meet what is required", "simulation.value_of_knowing", "computed")
+    first, second = (grounds.option(key).present_cost for key in (leaning, rival))
+    cheapest = f"the cheapest in {percent(probability, 0)} of the draws"
+    text = (
+        f"{sentence(DOING[leaning])} {money(first, grounds.currency)}, {DOING[rival]} "
+        f"{money(second, grounds.currency)} at the likeliest values; {DOING[leaning]} is {cheapest}"
+    )
+    return KeyFigure(label, text, f"option.{leaning}.present_cost", "computed")
+
+
+def _break_even_figure(grounds: Grounds) -> KeyFigure:
+    even = grounds.break_even
+    if even.volume is None:
+        return KeyFigure("Break-even volume, build against buy", even.sentence, "break_even.build_buy", "computed")
+    spread = ""
+    if even.interval is not None:
+        those = "" if even.share_with == 1 else " that have one"
+        spread = f" ({about(even.interval[0], 2)} to {about(even.interval[1], 2)} in nine draws of ten{those})"
+    text = f"{about(even.volume)} images a month{spread}; {about(even.expected_volume)} are expected"
+    return KeyFigure("Break-even volume, build against buy", text, "break_even.build_buy", "computed")
+
+
+def runner_up(options: Sequence[OptionResult], simulation: Simulation, leaning: OptionKey | None) -> OptionKey | None:
+    """Return the strongest rival: of the others that fail no requirement, the one that is the cheapest most often."""
+    others = [option.key for option in options if option.key != leaning and not option.rejected]
+    means: dict[str, float] = dict(zip(simulation.options, simulation.mean_O, strict=True))
+    chances = simulation.probability_cheapest_admissible
+    return min(others, key=lambda key: (-chances[key], means[key]), default=None)
+
+
+def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: str) -> tuple[str, ...]:
+    reasons = []
+    if answer == "measure first":
+        reasons.append(_why_measure(grounds, leaning, outcome))
+    reasons.append(grounds.against_vendor.sentence)
+    if leaning is not None:
+        option = grounds.option(leaning)
+        reasons.append(
+            f"{option.label}: {money(option.present_expenditure, grounds.currency)} paid and "
+            f"{money(option.present_errors, grounds.currency)} of wrong answers over {grounds.horizon_years} years "
+            f"(present value), between {money(option.favourable, grounds.currency)} and "
+            f"{money(option.unfavourable, grounds.currency)} together."
+        )
+    likeliest = min((o for o in grounds.options if not o.rejected), key=lambda o: o.present_cost, default=None)
+    if likeliest is not None and likeliest.key != leaning:
+        reasons.append(f"At the likeliest values {DOING[likeliest.key]} is the cheapest, but not over all draws.")
+    reasons.append(grounds.break_even.sentence)
+    reasons += [f"Out: {why}" for option in grounds.options for why in option.rejected]
+    knowing = grounds.simulation.value_of_knowing
+    reasons.append(
+        f"Knowing every amount beforehand would save {money(knowing, grounds.currency)} on average: no study of these "
+        "questions is worth more."
+    )
+    return tuple(reasons)
+
+
+def _why_measure(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> str:
+    if leaning is None:
+        return "Every option fails a requirement that must be met."
+    if outcome == "worse":
+        return (
+            "Our model is below the vendor's figure, but its curves do not show that it was trained out: this is not "
+            "yet the best that we could build. Train a full recipe with a validation split, then judge again."
+        )
+    if grounds.evidence.own_images and grounds.evidence.paired is None:
+        return "The vendor's figure is for CIFAR-10, ours for our own images: ask both models on the same images."
+    return (
+        "No difference in accuracy between our model and the vendor's is shown. Train a stronger recipe or test on "
+        "more images, then judge again."
+    )
+
+
+def _changes(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> tuple[str, ...]:
+    changes = [switch_sentence(switch) for switch in grounds.switches if switch.inside][:_MOST_CHANGES]
+    if not changes and leaning is not None:
+        changes.append("No single amount within its range changes the answer; several together may.")
+    if leaning in ("build", "hybrid"):
+        changes.append(f"On our own images {grounds.vendor}'s model proves better than ours in a paired test.")
+    if leaning in ("buy", "adapt"):
+        changes.append(f"{grounds.vendor} cannot confirm its accuracy on images of our choosing.")
+    if outcome == "undecided":
+        changes.append("An accuracy clearly above or below the claim, from more images or a stronger recipe.")
+    if leaning is not None:
+        for what in grounds.option(leaning).unknown:
+            changes.append(f"A requirement turns out not to be met. {what}")
+    return tuple(changes)
+
+
+def switch_sentence(switch: Switch) -> str:
+    """Return a switching value in words."""
+    side = "above" if switch.value > switch.base else "below"
+    likeliest, low, high = (bare(value, switch.unit) for value in (switch.base, switch.low, switch.high))
+    return (
+        f"{switch.label} {side} {value_with_unit(switch.value, switch.unit)} (likeliest {likeliest}; range {low} to "
+        f"{high}): then {DOING[switch.becomes]} is the cheapest."
+    )
+
+
+def _conditions(grounds: Grounds, leaning: OptionKey | None) -> tuple[str, ...]:
+    conditions = []
+    if not grounds.evidence.own_images:
+        conditions.append(
+            "Before anything classified by any model steers a vehicle, all candidates are measured on our own labelled "
+            f"camera images. {grounds.evidence.dataset} is not road scenes."
+        )
+    if grounds.evidence.paired is None:
+        conditions.append(
+            f"{grounds.vendor} is asked for its predictions on the same images, so that the comparison becomes a "
+            "paired one, and for a written offer: its prices are assumed here."
+        )
+    if leaning is not None:
+        conditions += [f"To be found out: {what}" for what in grounds.option(leaning).unknown]
+    return tuple(conditions)

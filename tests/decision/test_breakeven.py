@@ -1,0 +1,151 @@
+"""Break-even volumes and switching values against brute force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.decision.made import world
+from tests.decision.test_costs import random_world
+
+from cifarlab.decision import Amount
+from cifarlab.decision.breakeven import break_even, break_even_volume, switching_values
+from cifarlab.decision.costs import present_cost, present_costs
+from cifarlab.decision.options import Setting
+
+PAIRS = [("build", "buy"), ("build", "nothing"), ("adapt", "build"), ("hybrid", "buy")]
+
+
+def bisected(first: str, second: str, values: dict[str, float], setting: Setting, *, errors: bool) -> float | None:
+    """Find the volume at which the present costs are equal, by nothing but present costs."""
+
+    def difference(volume: float) -> float:
+        at = {**values, "volume.images_per_month": volume}
+        one, other = (present_cost(option, at, setting, errors=errors) for option in (first, second))
+        return float(one - other)
+
+    low, high = 0.0, 1e13
+    if difference(low) * difference(high) >= 0:
+        return None
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if difference(low) * difference(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+@pytest.mark.parametrize("errors", [True, False])
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize("seed", range(6))
+def test_the_formula_is_where_bisection_ends(first: str, second: str, seed: int, errors: bool) -> None:
+    values, setting = random_world(seed)
+    expected = bisected(first, second, values, setting, errors=errors)
+    even = break_even(first, second, values, setting, errors=errors)
+    assert even.volume == (None if expected is None else pytest.approx(expected, rel=1e-9))
+    assert {even.first, even.second} == {first, second}
+
+
+def test_the_textbook_formula_where_nothing_grows_and_nothing_is_discounted() -> None:
+    """V* = (fixed costs of building - of buying, a year) / (price of a call - own marginal cost)."""
+    _, setting, v = world()
+    v.update({"finance.discount_rate": 0.0, "volume.growth_per_year": 0.0})
+    at_zero = {**v, "volume.images_per_month": 0.0}
+    fixed = present_cost("build", at_zero, setting) - present_cost("buy", at_zero, setting)
+    call = (v["vendor.price_per_1000_images"] + v["vendor.transfer_per_1000_images"]) / 1000
+    own = v["serving.price_per_1000_images"] / 1000
+    even = break_even("build", "buy", v, setting, errors=False)
+    assert even.volume == pytest.approx(fixed / 3 / (call - own) / 12, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_which_is_cheaper_on_either_side_is_told_right(seed: int) -> None:
+    values, setting = random_world(seed)
+    for first, second in PAIRS:
+        even = break_even(first, second, values, setting)
+        middle = even.volume or 1e6
+        for volume, told in ((middle / 10, even.cheaper_below), (middle * 10, even.cheaper_above)):
+            costs = present_costs({**values, "volume.images_per_month": volume}, setting, (first, second))
+            assert told == min(costs, key=lambda key: costs[key])
+
+
+def test_there_is_none_where_one_is_cheaper_at_every_volume() -> None:
+    _, setting, v = world()
+    free = {**v, **{key: 0.0 for key in v if key.startswith(("build.", "operation.", "serving.", "retraining."))}}
+    even = break_even("build", "buy", free, setting)
+    assert even.volume is None
+    assert even.cheaper_below == even.cheaper_above == "build"
+    assert "at every volume" in even.sentence
+    same = break_even("buy", "buy", v, setting)
+    assert same.volume is None
+
+
+def test_equal_cost_by_image_has_none_either() -> None:
+    _, setting, v = world()
+    equal = {**v, "vendor.transfer_per_1000_images": 0.0, "vendor.price_per_1000_images": 0.5}
+    equal["serving.price_per_1000_images"] = 0.5
+    even = break_even("build", "buy", equal, setting, errors=False)
+    assert even.volume is None
+    assert even.cheaper_below == "buy"
+
+
+def test_of_draws_each_has_its_own() -> None:
+    worlds = [random_world(seed)[0] for seed in range(30)]
+    setting = random_world(0)[1]
+    stacked = {key: np.array([values[key] for values in worlds]) for key in worlds[0]}
+    together = np.asarray(break_even_volume("build", "buy", stacked, setting))
+    single = [break_even_volume("build", "buy", values, setting) for values in worlds]
+    assert together == pytest.approx(single, rel=1e-12, nan_ok=True)
+    even = break_even("build", "buy", worlds[0], setting, stacked)
+    found = together[~np.isnan(together)]
+    assert even.share_with == len(found) / 30
+    assert even.interval == pytest.approx(tuple(np.quantile(found, [0.05, 0.95])))
+
+
+def cheapest(values: dict[str, float], setting: Setting) -> str:
+    costs = present_costs(values, setting)
+    return min(setting.options, key=lambda option: costs[option])
+
+
+def test_beyond_a_switching_value_another_option_is_the_cheapest_and_before_it_none() -> None:
+    amounts, setting, base = world()
+    switches = switching_values(amounts, setting)
+    assert switches
+    before = cheapest(base, setting)
+    for switch in switches:
+        step = (switch.value - switch.base) * 1e-6
+        assert cheapest({**base, switch.key: switch.value + step}, setting) == switch.becomes != before
+        for share in (0.1, 0.5, 0.9, 0.9999):
+            on_the_way = switch.base + share * (switch.value - switch.base)
+            assert cheapest({**base, switch.key: on_the_way}, setting) == before
+        assert switch.inside == (amounts[switch.key].low <= switch.value <= amounts[switch.key].high)
+
+
+def test_the_switching_volume_is_the_break_even_volume() -> None:
+    amounts, setting, base = world()
+    pair = ("build", "buy")
+    even = break_even(*pair, base, setting)
+    found = [s for s in switching_values(amounts, setting, pair) if s.key == "volume.images_per_month"]
+    assert even.volume is not None
+    assert [s.value for s in found] == [pytest.approx(even.volume, rel=1e-6)]
+
+
+def test_switches_within_the_range_come_first_and_the_nearest_first_among_them() -> None:
+    amounts, setting, _ = world()
+    switches = switching_values(amounts, setting)
+    inside = [switch.inside for switch in switches]
+    assert inside == sorted(inside, reverse=True)
+    near = [abs(s.value - s.base) / s.base for s in switches if s.inside]
+    assert near == sorted(near)
+
+
+def test_one_option_alone_never_switches() -> None:
+    amounts, setting, _ = world()
+    assert switching_values(amounts, setting, ("build",)) == ()
+
+
+def test_an_amount_that_does_not_matter_has_no_switch() -> None:
+    amounts, setting, _ = world()
+    odd = {**amounts, "unused.amount": Amount("unused.amount", "x", 0, 1, 2, "days", "assumed", "none at all", "")}
+    assert not any(switch.key == "unused.amount" for switch in switching_values(odd, setting))
+    dear = replace(amounts["status_quo.price_per_1000_images"], low=1e9, base=1e9, high=1e9)
+    assert switching_values({**amounts, "status_quo.price_per_1000_images": dear}, setting)

@@ -1,0 +1,159 @@
+"""The answer: never surer than the evidence, and never moved the wrong way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.decision.made import all_known, evidence, paired_evidence, scaled, with_facts
+
+from cifarlab.decision import Analysis, Evidence, analyse, load_inputs
+from cifarlab.decision.inputs import DecisionInputs
+from cifarlab.differences import compare_paired
+
+DRAWS = 1500
+BUILD = ("build.days", "build.integration_days", "operation.days_per_year", "operation.audit_per_year")
+
+
+def run(inputs: DecisionInputs | None = None, given: Evidence | None = None) -> Analysis:
+    return analyse(inputs or load_inputs(), given or evidence(), draws=DRAWS)
+
+
+def test_by_default_the_answer_is_not_sure_and_says_why() -> None:
+    advice = run().advice
+    assert advice.confidence != "high"
+    assert "our own images" in advice.confidence_reason
+    assert len(advice.figures) == 3
+    assert any("own labelled" in condition for condition in advice.conditions)
+    assert advice.next_test.num_images >= 200
+
+
+def test_every_key_figure_stands_in_the_ledger() -> None:
+    for given in (evidence(), evidence(7000), evidence(5000, diagnosis="underfits"), evidence(coverage=())):
+        analysis = run(given=given)
+        entries = {entry.id for entry in analysis.ledger}
+        assert {figure.entry for figure in analysis.advice.figures} <= entries
+
+
+@pytest.mark.parametrize(
+    ("correct", "diagnosis", "measure"),
+    [
+        (9400, "unknown", False),
+        (7000, "neither", True),
+        (6000, "underfits", True),
+        (6000, "unknown", True),
+        (6000, "neither", False),
+        (6000, "overfits", False),
+    ],
+)
+def test_an_accuracy_that_is_not_settled_is_measured_first(correct: int, diagnosis: str, measure: bool) -> None:
+    advice = run(given=evidence(correct, diagnosis=diagnosis)).advice
+    assert (advice.answer == "measure first") == measure
+    if measure:
+        assert advice.confidence == "low"
+        assert "Measure first" in advice.headline
+    else:
+        assert advice.answer == advice.leaning
+
+
+def test_a_claim_for_cifar10_is_not_set_against_own_images() -> None:
+    advice = run(all_known(load_inputs()), evidence(own_images=True, dataset="cars")).advice
+    assert advice.answer == "measure first"
+    assert "cannot be set against it" in advice.figures[0].text
+    assert "CIFAR-10" in advice.reasons[0]
+
+
+def test_with_the_vendors_predictions_mcnemar_decides() -> None:
+    ours = np.repeat([True, False], [720, 280])
+    other = np.roll(ours, 5)
+    paired = compare_paired(ours, other)
+    advice = run(given=evidence(720, 1000, paired=paired, vendor_correct=720)).advice
+    assert advice.answer == "measure first"
+    assert not any("predictions on the same images" in condition for condition in advice.conditions)
+
+
+def test_high_confidence_needs_own_images_known_requirements_and_nine_draws_of_ten() -> None:
+    sure = scaled(all_known(load_inputs()), 0.05, *BUILD)
+    own = paired_evidence()
+    assert run(sure, own).simulation.probability_cheapest_admissible["build"] >= 0.9
+    assert run(sure, own).advice.confidence == "high"
+    assert run(sure, evidence()).advice.confidence == "moderate"
+    assert run(scaled(load_inputs(), 0.05, *BUILD), own).advice.confidence == "moderate"
+    assert run(sure, paired_evidence(105, 100)).advice.confidence == "low"
+    assert run(sure, evidence(own_images=True)).advice.confidence == "low"
+
+
+def test_an_option_that_fails_a_requirement_is_not_recommended() -> None:
+    inputs = with_facts(all_known(load_inputs()), ours__licence_allows_use=False)
+    analysis = run(inputs)
+    assert analysis.option("build").rejected
+    assert analysis.advice.leaning in ("nothing", "buy", "adapt")
+    assert any(reason.startswith("Out: Build") for reason in analysis.advice.reasons)
+
+
+def test_where_every_option_fails_nothing_is_recommended() -> None:
+    forbidden = {"ours__licence_allows_use": False, "vendor__licence_allows_use": False}
+    inputs = with_facts(all_known(load_inputs()), **forbidden, requirements__minimum_accuracy__limit=0.97)
+    analysis = run(inputs)
+    assert analysis.advice.leaning is None
+    assert analysis.advice.answer == "measure first"
+    assert analysis.tornado is None
+    assert analysis.switches == ()
+
+
+def test_dearer_building_moves_the_answer_away_from_building_and_never_back() -> None:
+    ranks = []
+    for factor in (0.1, 0.5, 1, 2, 5, 20):
+        ranks.append(run(scaled(all_known(load_inputs()), factor, *BUILD)).advice.leaning == "build")
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[0]
+    assert not ranks[-1]
+
+
+def test_a_dearer_vendor_never_moves_the_answer_towards_it() -> None:
+    ranks = []
+    for factor in (0.0, 0.3, 1, 3, 10):
+        inputs = scaled(all_known(load_inputs()), factor, "vendor.price_per_1000_images", "vendor.licence_per_year")
+        ranks.append(run(inputs).advice.leaning == "buy")
+    assert ranks == sorted(ranks, reverse=True)
+    assert not ranks[-1]
+
+
+def test_more_accuracy_never_moves_the_answer_away_from_building() -> None:
+    given = [evidence(correct, coverage=()) for correct in range(5000, 10_001, 500)]
+    answers = [run(given=one).advice.leaning == "build" for one in given]
+    assert answers == sorted(answers)
+    assert answers[-1]
+
+
+def test_doing_nothing_stands_whatever_the_models_where_it_is_surely_the_cheapest() -> None:
+    tiny = scaled(load_inputs(), 1e-4, "volume.images_per_month")
+    advice = run(tiny, evidence(7000)).advice
+    assert advice.answer == "nothing"
+    assert "do nothing" in advice.headline
+
+
+def test_what_would_change_it_names_values_inside_their_range() -> None:
+    analysis = run(all_known(load_inputs()))
+    inside = [switch for switch in analysis.switches if switch.inside]
+    assert inside
+    assert inside[0].label in analysis.advice.changes[0]
+    assert "range" in analysis.advice.changes[0]
+
+
+def test_the_text_has_no_placeholder_and_no_unknown_number() -> None:
+    for given in (evidence(), evidence(7000), evidence(5000, diagnosis="underfits"), evidence(coverage=())):
+        advice = run(given=given).advice
+        texts = [advice.headline, advice.confidence_reason, advice.next_test.sentence, advice.next_test.what]
+        texts += [*advice.reasons, *advice.changes, *advice.conditions, *(figure.text for figure in advice.figures)]
+        for text in texts:
+            assert text[0].isupper() or text[0] in "+-0123456789"
+            assert not any(bad in text for bad in ("nan", "None", "{", "}", "inf "))
+
+
+def test_the_status_quo_without_sorting_is_another_question() -> None:
+    inputs = replace(load_inputs(), status_quo="none")
+    analysis = run(inputs)
+    assert analysis.option("nothing").present_expenditure == 0
+    assert "unsorted" in analysis.option("nothing").description
