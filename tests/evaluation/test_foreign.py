@@ -235,6 +235,8 @@ def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> No
     whole = save_npz(tmp_path / "whole.npz", logits=LOGITS, labels=LABELS).read_bytes()
     cases = {"cut.npz": whole[: len(whole) // 2], "empty.npy": b"", "empty.csv": b"", "noise.npy": bytes(range(200))}
     cases["flipped.npz"] = whole[:5000] + bytes(b ^ 255 for b in whole[5000:5100]) + whole[5100:]
+    named = save_npz(tmp_path / "named.npz", **{"logité": LOGITS}).read_bytes()
+    cases["badly named.npz"] = named.replace("é".encode(), b"\xff\xff")
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError) as raised:

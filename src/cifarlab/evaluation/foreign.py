@@ -126,7 +126,9 @@ def _class_ids(path: Path, entries: Any, num_classes: int, names: tuple[str, ...
     numbers = [as_number(entry) for entry in said]
     wrong = [n for n, number in enumerate(numbers) if number is None or not number.is_integer()]
     if wrong and (array.dtype.kind in "iuf" or 2 * len(wrong) < len(said)):
-        raise DataError(f"{path}, entry {wrong[0]}: {said[wrong[0]]!r} is no class id; give whole numbers from 0")
+        raise DataError(
+            f"{path}, entry {wrong[0]}: {repr(said[wrong[0]])[:60]} is no class id; give whole numbers from 0"
+        )
     if wrong:
         return _ids_of_names(path, said, num_classes, names)
     ids_N = np.array(numbers).astype(np.int64)

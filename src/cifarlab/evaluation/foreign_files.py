@@ -166,10 +166,12 @@ def _load_npz(path: Path, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
                     raise DataError(f"{path} ({name}) {_TOO_LARGE}")
                 with archive.open(member) as file:
                     found[name] = _array(f"{path} ({name})", file)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is no archive of NumPy's: {error}; save it with numpy.savez") from error
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"{path} is no archive of NumPy's: {' '.join(str(error).split())}; save it with numpy.savez"
+        ) from error
     if not found:
-        held = ", ".join(member.filename.removesuffix(".npy") for member in members[:8]) or "no array"
+        held = ", ".join(" ".join(member.filename.removesuffix(".npy").split()) for member in members[:8]) or "no array"
         raise DataError(f"{path} holds {held}; call the answers 'logits' or 'probabilities', the true classes 'labels'")
     return found
 
