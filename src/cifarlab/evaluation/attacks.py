@@ -35,8 +35,8 @@ _PGD_STEP = 0.25  # of the radius
 
 _BATCH = 100  # images under attack at once; gradients need their memory
 _EXPECTED = (
-    "Accuracy under attack is near zero for any model that was not trained against attacks, unless measured otherwise: "
-    "nobody who can choose the pixels should be kept out by it."
+    "Accuracy under attack is near zero for any model that was not trained against attacks, unless measured otherwise; "
+    "do not rely on it where somebody gains by misleading it."
 )
 _PROVES_NOTHING = (
     "These figures are upper ends: an attack that fails proves nothing, for a stronger or better informed one may "

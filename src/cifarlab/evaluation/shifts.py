@@ -91,7 +91,7 @@ def groups_for(side: int) -> tuple[Group, ...]:
             Way(f"{kept:.3g} of the side, {where}", _scaling(1 / kept), (down * rest, right * rest))
             for where, (down, right) in corners.items()
         )
-        groups.append(Group("crop", kept, f"cropped to {100 * kept:.3g} % of its sides, at a corner", ways))
+        groups.append(Group("crop", kept, f"cropped at a corner to {100 * kept:.3g} % of its sides", ways))
     return tuple(groups)
 
 

@@ -42,7 +42,7 @@ _NUM_TEXTURES = 5
 _TEXTURE_SIDE = 256
 _TEXTURE_SEED = 2019
 _RIDGES = ((48, 3.0, 0.5), (20, 2.5, 0.35), (9, 2.0, 0.25))  # wavelength in pixels, stretch, weight
-_DARK, _BRIGHT = (0.22, 0.30, 0.38), (0.94, 0.97, 1.0)  # bluish shade, and white with a touch of blue
+_DARK, _BRIGHT = (0.12, 0.18, 0.26), (0.94, 0.97, 1.0)  # bluish shade, and white with a touch of blue
 
 
 def frost(pixels_NCHW: Pixels, severity: int, draws: Sequence[np.random.Generator]) -> Pixels:
@@ -79,7 +79,8 @@ def frost_textures(side: int) -> NDArray[np.float32]:
         for wavelength, stretch, weight in _RIDGES:
             field_SS = _waves(draw, side, wavelength, stretch)
             ice_SS += weight * np.exp(-2 * np.abs(field_SS))  # bright where the field crosses zero: thin lines
-        ice_SS = (ice_SS - ice_SS.min()) / np.ptp(ice_SS)
+        low, high = np.percentile(ice_SS, [5, 95])  # frost is rich in contrast: a tenth is all shade or all white
+        ice_SS = np.clip((ice_SS - low) / (high - low), 0, 1)
         channels = [dark + (bright - dark) * ice_SS for dark, bright in zip(_DARK, _BRIGHT, strict=True)]
         textures.append(np.stack(channels))
     return np.stack(textures).astype(np.float32)
