@@ -154,9 +154,9 @@ def _limits(amount: Amount) -> tuple[float, float]:
     if amount.unit == "share":
         return 0.0, 1.0
     if amount.key == "volume.growth_per_year":
-        return -0.9, 3.0
+        return min(-0.9, amount.low), max(3.0, amount.high)
     if amount.key == "finance.discount_rate":
-        return 0.0, 1.0
+        return 0.0, max(1.0, amount.high)
     if amount.key in ("people.days_per_year", "people.overhead_factor"):
         return amount.low / _FURTHEST, amount.high * _FURTHEST
     return 0.0, (amount.high or 1.0) * _FURTHEST

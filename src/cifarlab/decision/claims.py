@@ -181,7 +181,7 @@ _CONDITIONS = (
     "Before anything classified by either model steers a vehicle, both are measured on our own labelled camera images. "
     "CIFAR-10 holds 32 by 32 pixel pictures of ten kinds of things, not road scenes.",
     "Detectocorp is asked for its predictions on the same images, so that the comparison becomes a paired one.",
-    "The full costs of both ways (people, data, operation, licence) are compared; this report leaves them out.",
+    "The full costs of both ways (people, data, operation, licence) are compared, with prices of one's own.",
 )
 
 
