@@ -108,3 +108,17 @@ def test_a_page_is_complete_and_carries_its_own_style_and_script():
     assert "table.sortable" in text
     assert not re.search(r"https?://", text)
     assert text.count("<script>") == text.count("</script>") == 1
+
+
+def test_pixels_are_shown_as_wide_as_the_drawing_they_stand_for(monkeypatch):
+    figure, _ = new_figure(5, 2)
+    assert pages.shown_width(pages.figure_uri(figure)) is None
+    monkeypatch.setattr(pages, "LARGEST_SVG_BYTES", 10)
+    assert pages.shown_width(pages.figure_uri(figure)) == 5 * 96
+
+
+def test_several_notes_are_one_list():
+    macro = '{% from "parts.html.j2" import notes %}{{ notes(lines) }}'
+    pages_of = [pages.environment().from_string(macro).render(lines=lines) for lines in ([], ["<a>"], ["<a>", "b"])]
+    assert [(text.count("<p"), text.count("<li>")) for text in pages_of] == [(0, 0), (1, 0), (0, 2)]
+    assert "&lt;a&gt;" in pages_of[2]

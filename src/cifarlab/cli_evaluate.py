@@ -10,7 +10,7 @@ from cifarlab import console
 from cifarlab.cli_arguments import EvaluateArguments
 from cifarlab.cli_tools import parse
 from cifarlab.errors import UsageError
-from cifarlab.phrases import duration, interval, per_cent
+from cifarlab.phrases import duration, number, per_cent
 
 if TYPE_CHECKING:
     from cifarlab.evaluation.headline import Evaluation
@@ -107,9 +107,10 @@ def print_evaluation(result: Evaluation) -> None:
     """Print the headline figures, and what every section found in one line."""
     for label, share in (("accuracy", result.accuracy), ("accuracy with test-time views", result.accuracy_tta)):
         if share is not None:
+            low, high = share.interval
             console.print_line(
                 f"{result.split} {label} {per_cent(share.value)} "
-                f"(95 % interval {interval(share.interval)}, n = {result.num_images:,})",
+                f"(95 % interval {number(100 * low)} to {per_cent(high)}, n = {result.num_images:,})",
                 style="bold" if share is result.best else "",
             )
     console.print_line(

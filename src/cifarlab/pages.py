@@ -21,7 +21,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cifarlab import phrases
-from cifarlab.plots.style import figure_bytes
+from cifarlab.plots.style import PNG_DOTS_PER_INCH, figure_bytes
 
 LARGEST_SVG_BYTES = 300_000
 """Beyond it, pixels are smaller."""
@@ -66,6 +66,7 @@ def environment() -> Environment:
         "moment": moment,
         "cell": cell,
         "sort_key": sort_key,
+        "shown_width": shown_width,
         "unbroken": unbroken,
         "markdown_cell": markdown_cell,
         "code_line": code_line,
@@ -103,6 +104,19 @@ def file_uri(path_without_suffix: Path) -> str | None:
 def data_uri(content: bytes, suffix: str) -> str:
     """Return the bytes of an image file as a data URI; the suffix says of what kind they are."""
     return f"data:{_MEDIA_TYPES[suffix]};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def shown_width(uri: str) -> int | None:
+    """Return how wide a plot is to be shown, in CSS pixels, so that PNG and SVG have letters of one size.
+
+    Args:
+        uri: A data URI of this module; SVG says for itself how wide it is, and None is returned.
+    """
+    head, _, content = uri.partition(",")
+    if head != "data:image/png;base64":
+        return None
+    pixels = int.from_bytes(base64.b64decode(content[:32])[16:20], "big")  # the width in the header chunk
+    return round(pixels * 96 / PNG_DOTS_PER_INCH)
 
 
 # Figures as a person writes them

@@ -274,7 +274,7 @@ def add_section(monkeypatch: pytest.MonkeyPatch, name: str, function: Any) -> No
     fake = ModuleType(module_name)
     setattr(fake, f"{name}_section", function)
     monkeypatch.setitem(sys.modules, module_name, fake)
-    monkeypatch.setitem(SECTIONS, name, Entry(f"Is it {name}?", name, quick=False, cost="no time"))
+    monkeypatch.setitem(SECTIONS, name, Entry(f"Is it {name}?", name, quick=False, cost="no time", options=("seed",)))
 
 
 def found(subject: Subject) -> Section:

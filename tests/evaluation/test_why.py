@@ -165,7 +165,7 @@ def test_counts_of_sure_mistakes_and_confused_pairs(small):
     assert sure["interval"] == list(wilson_interval(4, 90))
     first = section.figures["confused_pairs"][0]
     assert (first["label"], first["predicted"], first["value"]) == ("red", "green", 3 / 30)
-    assert "red and green are confused most: 3 one way, 1 the other, 80 % of its 5 mistakes" in section.findings[1]
+    assert "Most often confused: red and green, 3 one way, 1 the other, 80 % of its 5 mistakes" in section.findings[0]
     assert [row[0] for row in section.tables["mistakes"].rows] == [0, 1, 3, 6, 9]
     assert set(section.plots) == set(section.captions) == {"mistakes", "confused_pairs", "features", "evidence"}
     evidence = section.figures["evidence"]

@@ -23,12 +23,14 @@ class Entry:
         module: Where it is, below cifarlab.evaluation.
         quick: Whether it needs no model and at most a second or two; such sections are part of every evaluation.
         cost: About how long it takes, in words.
+        options: The settings it heeds.
     """
 
     title: str
     module: str
     quick: bool
     cost: str
+    options: tuple[str, ...] = ()
 
     @property
     def function(self) -> str:
@@ -37,17 +39,25 @@ class Entry:
 
 
 SECTIONS: dict[str, Entry] = {
-    "scores": Entry("How often is it right?", "scores", True, "a second"),
-    "calibration": Entry("Can its confidence be believed?", "calibration", True, "a second"),
+    "scores": Entry("How often is it right?", "scores", True, "a second", ("costs", "seed")),
+    "calibration": Entry("Can its confidence be believed?", "calibration", True, "a second", ("seed",)),
     "ranking": Entry("How well does it tell each class from the rest?", "ranking", True, "a second"),
-    "selective": Entry("What if it may leave hard images to others?", "selective", True, "a second"),
-    "quality": Entry("Are the images and labels themselves sound?", "quality", False, "a minute"),
-    "unknown": Entry("What does it say to images of none of its classes?", "unknown", False, "half a minute"),
-    "corruptions": Entry("Does it stand noise, blur, weather and compression?", "corruptions", False, "three minutes"),
-    "shifts": Entry("Does it stand small movements of the picture?", "shifts", False, "a minute"),
+    "selective": Entry(
+        "What if it may leave hard images to others?", "selective", True, "a second", ("wanted_accuracy",)
+    ),
+    "quality": Entry("Are the images and labels themselves sound?", "quality", False, "a minute", ("human_labels",)),
+    "unknown": Entry(
+        "What does it say to images of none of its classes?", "unknown", False, "half a minute", ("unknown", "seed")
+    ),
+    "corruptions": Entry(
+        "Does it withstand noise, blur, weather and compression?", "corruptions", False, "three minutes"
+    ),
+    "shifts": Entry(
+        "Does it withstand small movements of the picture?", "shifts", False, "a minute", ("num_corrupted", "seed")
+    ),
     "shifted_sets": Entry("How does it do on newly gathered images?", "shifted_sets", False, "half a minute"),
-    "attacks": Entry("Does it stand deliberate attack?", "attacks", False, "a minute"),
-    "why": Entry("Why does it answer as it does?", "why", False, "half a minute"),
+    "attacks": Entry("Does it withstand deliberate attack?", "attacks", False, "a minute", ("num_attacked", "seed")),
+    "why": Entry("Why does it answer as it does?", "why", False, "half a minute", ("seed",)),
 }
 """In the order in which they are run and shown."""
 

@@ -18,11 +18,11 @@ from cifarlab import metrics
 from cifarlab.data.imageset import ImageSet
 from cifarlab.errors import MissingExtraError
 from cifarlab.evaluation.attention import features, grad_cam, half_area, last_maps
-from cifarlab.evaluation.intervals import mean_figure, proportion
+from cifarlab.evaluation.intervals import mean_figure, proportion, share_text
 from cifarlab.evaluation.probing import NO_MODEL, model_and_images, stratified
 from cifarlab.evaluation.section import Scored, Section, Subject, Table
 from cifarlab.inference import Classifier
-from cifarlab.phrases import count, interval, per_cent
+from cifarlab.phrases import count, per_cent
 from cifarlab.plots import evaluation as evaluation_plots
 from cifarlab.plots import why as plots
 from cifarlab.seeding import derive_seed
@@ -64,8 +64,8 @@ def why_section(subject: Subject) -> Section:
     classifier, images = found
     answers = _taken_apart(subject.judged, images)
     parts = [
-        _mistakes(answers, subject.split),
         _pairs(answers, subject.split),
+        _mistakes(answers, subject.split),
         _features(answers, classifier, subject),
         _evidence(answers, classifier, subject),
     ]
@@ -85,10 +85,6 @@ def _taken_apart(judged: Scored, images: ImageSet) -> _Answers:
     return _Answers(probabilities_NK, confidence_N, predicted_N, judged.labels_N, images)
 
 
-def _share(figure: dict[str, Any]) -> str:
-    return f"{per_cent(figure['value'])} {interval(tuple(figure['interval']))}"
-
-
 def _mistakes(answers: _Answers, split: str) -> Section:
     """Show the wrong answers given with the highest confidence, and count the sure ones."""
     mistakes = metrics.confident_mistakes(answers.probabilities_NK, answers.labels_N, _MISTAKES)
@@ -104,7 +100,7 @@ def _mistakes(answers: _Answers, split: str) -> Section:
     kinds = ("text", *(["text"] * len(files)), "text", "text", "fraction")
     title = f"Most confident mistakes ({split} split, {len(answers.labels_N):,} images)"
     return Section(
-        findings=(f"It is wrong and yet at least 90 % sure on {_share(sure)} of the images.",),
+        findings=(f"It is wrong and yet at least 90 % sure on {share_text(sure)} of the images.",),
         figures={"sure_mistakes": sure, "sure_from": _SURE},
         tables={"mistakes": Table("Its most confident mistakes", header, rows, kinds)},
         plots={"mistakes": evaluation_plots.mistakes_figure(wrong, mistakes, names, title)},
@@ -140,8 +136,8 @@ def _pairs(answers: _Answers, split: str) -> Section:
     back = int(confusion_KK[first.predicted, first.label])
     num_wrong = int((~answers.right()).sum())
     sentence = (
-        f"{names[first.label]} and {names[first.predicted]} are confused most: {first.count:,} one way, {back:,} the "
-        f"other, {per_cent((first.count + back) / num_wrong, 0)} of its {count(num_wrong, 'mistake')}."
+        f"Most often confused: {names[first.label]} and {names[first.predicted]}, {first.count:,} one way, {back:,} "
+        f"the other, {per_cent((first.count + back) / num_wrong, 0)} of its {count(num_wrong, 'mistake')}."
     )
     header = ("true class", "taken for", "images", "share of the class", "95 % interval")
     kinds = ("text", "text", "count", "fraction", "interval")
@@ -187,7 +183,7 @@ def _features(answers: _Answers, classifier: Classifier, subject: Subject) -> Se
     return Section(
         findings=(
             f"By the network's own features, most of the {_NEIGHBOURS} nearest neighbours are of an image's own class "
-            f"for {_share(alike)} of the images.",
+            f"for {share_text(alike)} of the images.",
         ),
         figures={
             "neighbours_agree": {**alike, "neighbours": _NEIGHBOURS},

@@ -6,7 +6,6 @@ Shape suffixes: N images, K classes.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -121,7 +120,7 @@ def write_section(folder: Path, split: str, name: str, outcome: Outcome, options
         "skipped": section.skipped,
         "tables": {table_name: _table_dict(table) for table_name, table in section.tables.items()},
         "plots": {plot: section.captions.get(plot, "") for plot in section.plots},
-        "options": _changed(options),
+        "options": _changed(options, SECTIONS[name].options),
     }
 
 
@@ -150,14 +149,10 @@ def _table_dict(table: Table) -> dict[str, Any]:
     }
 
 
-def _changed(options: Options) -> dict[str, Any]:
-    """Return the settings that differ from their defaults."""
+def _changed(options: Options, heeded: Collection[str]) -> dict[str, Any]:
+    """Return the settings that a section heeds and that differ from their defaults."""
     usual = Options()
-    return {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if getattr(options, field.name) != getattr(usual, field.name)
-    }
+    return {key: getattr(options, key) for key in heeded if getattr(options, key) != getattr(usual, key)}
 
 
 def write_plots(folder: Path, evaluation: Evaluation, judged: Scored, drawn: Collection[str] = ()) -> None:

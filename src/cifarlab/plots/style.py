@@ -35,7 +35,7 @@ INK = "#222222"
 MUTED = "#6b7280"
 GRID = "#e2e5ea"
 
-_PNG_DOTS_PER_INCH = 150
+PNG_DOTS_PER_INCH = 150
 # what matplotlib reads when axes are made or a figure is written; titles have set_title below
 _RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
@@ -133,7 +133,7 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     buffer = io.BytesIO()
     with matplotlib.rc_context(_RC):
-        figure.savefig(buffer, format=kind, dpi=_PNG_DOTS_PER_INCH, facecolor="white", metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=PNG_DOTS_PER_INCH, facecolor="white", metadata=metadata)
     return buffer.getvalue()
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cifarlab.plots.style import BLACK, COLORS, GREEN, INK, MUTED, RED, color, literal, new_figure, new_grid, set_title
 
 _MARKERS = "os^Dv"  # with eight colours: forty classes that can be told apart
-_MAP_COLORS = "magma"  # even in lightness, and so in print and for the colour-blind
+_MAP_COLORS = "inferno"  # even in lightness, and so in print and for the colour-blind
 _NAME = 11
 
 
@@ -53,7 +53,8 @@ def _show(axes: Axes, image_CHW: torch.Tensor, map_HW: torch.Tensor | None = Non
     axes.imshow(picture.mean(2), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     highest = float(map_HW.max())
     shares_HW = map_HW.numpy() / (highest if highest > 0 else 1)
-    axes.imshow(shares_HW, cmap=_MAP_COLORS, vmin=0, vmax=1, alpha=0.55)
+    # where there is no evidence the picture shows as it is
+    axes.imshow(shares_HW, cmap=_MAP_COLORS, vmin=0, vmax=1, alpha=0.75 * np.sqrt(shares_HW))
 
 
 def attention_figure(right: Sequence[Explained], wrong: Sequence[Explained], title: str) -> Figure:
@@ -66,7 +67,7 @@ def attention_figure(right: Sequence[Explained], wrong: Sequence[Explained], tit
     """
     columns = max(len(right), len(wrong), 1)
     rows = (2 if right else 0) + (3 if wrong else 0)
-    figure, grid = new_grid(max(rows, 1), columns, 1.05 * columns + 1.0, 0.6 + 1.3 * max(rows, 1))
+    figure, grid = new_grid(max(rows, 1), columns, 1.05 * columns + 1.0, 0.6 + 1.2 * max(rows, 1))
     for axes in grid.flat:
         axes.set_axis_off()
     row = 0
@@ -116,10 +117,11 @@ def embedding_figure(
         axes.scatter(x_M, y_M, s=9, color=color(label), marker=marker, linewidths=0, alpha=0.75, label=name)
     x_M, y_M = places_M2[~right_M].T
     name = f"wrong answer ({len(x_M):,})"
-    axes.scatter(x_M, y_M, s=34, facecolors="none", edgecolors=BLACK, linewidths=0.7, label=name)
+    axes.scatter(x_M, y_M, s=26, facecolors="none", edgecolors=BLACK, linewidths=0.6, label=name)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
     entries = len(np.unique(labels_M)) + 1
     figure.legend(
         frameon=False,
@@ -155,7 +157,8 @@ def pairs_figure(
             axes.text(
                 0.5, -0.05, f"{share:.0%}", transform=axes.transAxes, ha="center", va="top", fontsize=7.5, color=MUTED
             )
-        axes_C[0].text(0, 1.06, literal(words), transform=axes_C[0].transAxes, fontsize=9, color=INK, fontweight="bold")
+        heading = axes_C[0].text(0, 1.06, literal(words), transform=axes_C[0].transAxes, fontsize=9, color=INK)
+        heading.set_in_layout(False)  # a long one would push the pictures beside its own apart
     figure.set_layout_engine("constrained", h_pad=0.09)
     figure.suptitle(literal(title), x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     return figure
