@@ -2,15 +2,17 @@
 # make test   the tests          make check  lint, format, types, generated documents
 # make bench  time to accuracy   make docs   regenerate what is generated
 #             of RECIPES="fast94 airbench94" in alternation; an idle machine and benchmarks/README.md, please
+# make example RUN=runs/x    docs/examples and the screenshots in docs/images from an evaluated run (needs Chromium)
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu  takes the small CPU-only build of torch where pip would bring CUDA
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 RECIPES ?= fast90
+RUN ?= runs/quickstart
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run test check bench docs clean
+.PHONY: run test check bench docs example clean
 
 run: $(VENV)/.run
 	$(BIN)/cifarlab quickstart
@@ -29,6 +31,9 @@ bench: $(VENV)/.run
 
 docs: $(VENV)/.run
 	$(BIN)/python docs/build.py
+
+example: $(VENV)/.dev
+	$(BIN)/python docs/example_report.py $(RUN)
 
 clean:
 	rm -rf $(VENV) build dist

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from cifarlab.commands.evaluate import Evaluation, evaluate
 from cifarlab.commands.explore import explore
-from cifarlab.commands.report import report
+from cifarlab.commands.report import write_report
 from cifarlab.commands.train import train
 from cifarlab.config import Config
 from cifarlab.data import load_splits
-from cifarlab.decision import VENDOR, Recommendation, Verdict, judge_against_claim, recommend
+from cifarlab.decision import VENDOR, Verdict, judge_against_claim, recommend
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
 
@@ -31,7 +31,7 @@ class Quickstart:
         report: The report.
         evaluation: Figures on the test split.
         verdict: Our accuracy against the vendor's claim.
-        recommendation: What follows from it.
+        recommendation: What follows from it and from the costs, in one sentence.
         seconds: Duration of each stage.
     """
 
@@ -40,7 +40,7 @@ class Quickstart:
     report: Path
     evaluation: Evaluation
     verdict: Verdict
-    recommendation: Recommendation
+    recommendation: str
     seconds: dict[str, float]
 
 
@@ -83,10 +83,13 @@ def quickstart(
     evaluation = evaluate(run, split="test", reason="quickstart")
     close("evaluate")
     stage("Write the report")
-    page = report(run)
+    written = write_report([run])
     close("report")
     headline = evaluation.accuracy_tta or evaluation.accuracy
     correct = round(headline.value * evaluation.num_images)
     verdict = judge_against_claim(correct, evaluation.num_images, VENDOR.accuracy)
-    advice = recommend(verdict, run.read_json("result.json")["diagnosis"]["verdict"])
-    return Quickstart(run, exploration.page, page, evaluation, verdict, advice, seconds)
+    if written.analysis is not None:
+        advice = written.analysis.advice.headline
+    else:  # images of one's own: of them the vendor states nothing, so accuracy alone decides
+        advice = recommend(verdict, run.read_json("result.json")["diagnosis"]["verdict"]).sentence
+    return Quickstart(run, exploration.page, written.page, evaluation, verdict, advice, seconds)
