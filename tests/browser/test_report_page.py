@@ -191,7 +191,8 @@ def test_on_paper_nothing_is_wider_than_the_sheet(browser, page_file):
     page.send("Emulation.setEmulatedMedia", media="print")
     wide = page.evaluate(
         "Array.from(document.querySelectorAll('table, svg, img, pre'))"
-        ".filter(e => getComputedStyle(e).display !== 'none' && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 160))"
+        ".filter(e => getComputedStyle(e).display !== 'none' && e.getBoundingClientRect().right > innerWidth + 1)"
+        ".map(e => e.outerHTML.slice(0, 160))"
     )
     assert wide == []
 
