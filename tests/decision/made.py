@@ -44,8 +44,11 @@ def with_facts(inputs: DecisionInputs, **facts: object) -> DecisionInputs:
 
 
 def all_known(inputs: DecisionInputs) -> DecisionInputs:
-    """Return inputs in which every requirement is known to be met."""
-    return replace(inputs, facts={**inputs.facts, **FACTS_KNOWN})
+    """Return inputs in which every requirement is known to be met, and the vendor has made an offer."""
+    offered = {
+        key: replace(amount, origin="quoted") for key, amount in inputs.amounts.items() if key.startswith("vendor.")
+    }
+    return replace(inputs, facts={**inputs.facts, **FACTS_KNOWN}, amounts={**inputs.amounts, **offered})
 
 
 def scaled(inputs: DecisionInputs, factor: float, *keys: str) -> DecisionInputs:

@@ -13,6 +13,7 @@ from cifarlab.decision.inputs import DecisionInputs
 from cifarlab.differences import compare_paired
 
 DRAWS = 1500
+PRICE = "vendor.price_per_1000_images"
 BUILD = ("build.days", "build.integration_days", "operation.days_per_year", "operation.audit_per_year")
 
 
@@ -80,6 +81,9 @@ def test_high_confidence_needs_own_images_known_requirements_and_nine_draws_of_t
     assert run(sure, own).advice.confidence == "high"
     assert run(sure, evidence()).advice.confidence == "moderate"
     assert run(scaled(load_inputs(), 0.05, *BUILD), own).advice.confidence == "moderate"
+    no_offer = replace(sure, amounts={**sure.amounts, PRICE: load_inputs().amounts[PRICE]})
+    assert run(no_offer, own).advice.confidence == "moderate"
+    assert "prices are assumed" in run(no_offer, own).advice.confidence_reason
     assert run(sure, paired_evidence(105, 100)).advice.confidence == "low"
     assert run(sure, evidence(own_images=True)).advice.confidence == "low"
 

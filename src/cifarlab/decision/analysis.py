@@ -24,6 +24,8 @@ from cifarlab.decision.simulate import DRAWS, Counted, draw, simulate, tornado
 from cifarlab.errors import ConfigError
 from cifarlab.stats import accuracy_interval, mean_and_sd, wilson_interval
 
+_PRICES = ("vendor.price_per_1000_images", "vendor.licence_per_year")
+
 
 def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws: int = DRAWS) -> Analysis:
     """Judge every option by costs, requirements and evidence, and say what follows.
@@ -100,6 +102,7 @@ def _grounds(
         switches=switching_values(amounts, setting, tuple(o.key for o in options if not o.rejected)),
         simulation=simulation,
         next_test=plan_test(derived, inputs.currency, inputs.vendor, leaning),
+        prices_assumed=any(amounts[key].origin == "assumed" for key in _PRICES),
     )
 
 

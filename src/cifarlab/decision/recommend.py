@@ -8,8 +8,8 @@ The rules, all of them:
   settled: ours is neither clearly above nor clearly below the vendor's claim, or it is below and its curves do not show
   that it was trained out. A leaning to do nothing that is the cheapest in nine draws of ten stands nevertheless.
 * Confidence is high if the leaning is the cheapest in at least 90 % of the draws, every requirement that must be met is
-  known to be met, and the accuracies are told apart on own images; moderate if it is the cheapest in at least 70 %
-  and the accuracies are told apart; low otherwise.
+  known to be met, the vendor's prices are not assumed, and the accuracies are told apart on own images; moderate if it
+  is the cheapest in at least 70 % and the accuracies are told apart; low otherwise.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Grounds:
         switches: Nearest first.
         simulation: The draws.
         next_test: The cheapest one.
+        prices_assumed: Whether the vendor's price or licence is assumed, for want of an offer.
     """
 
     currency: str
@@ -63,6 +64,7 @@ class Grounds:
     switches: Sequence[Switch]
     simulation: Simulation
     next_test: NextTest
+    prices_assumed: bool
 
     def option(self, key: OptionKey) -> OptionResult:
         """Return one option."""
@@ -126,6 +128,8 @@ def _confidence(
         several = len(option.unknown)
         are = "one of its requirements is" if several == 1 else f"{several} of its requirements are"
         lacks.append(f"{are} not known to be met")
+    if grounds.prices_assumed:
+        lacks.append("the vendor's prices are assumed")
     if not settled:
         lacks.append("the accuracies are not settled")
     if probability >= HIGH_PROBABILITY and not lacks:
