@@ -50,7 +50,11 @@ SECTIONS: dict[str, Entry] = {
         "What does it say to images of none of its classes?", "unknown", False, "half a minute", ("unknown", "seed")
     ),
     "corruptions": Entry(
-        "Does it withstand noise, blur, weather and compression?", "corruptions", False, "three minutes"
+        "Does it withstand noise, blur, weather and compression?",
+        "corruptions",
+        False,
+        "three minutes",
+        ("cifar10_c", "num_corrupted", "seed"),
     ),
     "shifts": Entry(
         "Does it withstand small movements of the picture?", "shifts", False, "a minute", ("num_corrupted", "seed")
