@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.decision.made import all_known, curve, evidence, scaled, world
+from tests.decision.made import all_known, curve, evidence, paired_evidence, scaled, world
 
 from cifarlab.decision import analyse, ledger_json, load_inputs
 from cifarlab.decision.analysis import base_values, choose_threshold, prepare, scenario_costs
@@ -151,3 +151,12 @@ def test_a_volume_of_none_is_no_division_by_zero() -> None:
     analysis = analyse(scaled(load_inputs(), 0.0, "volume.images_per_month"), evidence(), draws=100)
     assert analysis.option("nothing").present_cost == 0
     assert "NaN" not in ledger_json(analysis.ledger)
+
+
+def test_predictions_on_own_images_lose_nothing_more() -> None:
+    given = paired_evidence()
+    analysis = analyse(load_inputs(), given, draws=100)
+    assert analysis.option("buy").accuracy == pytest.approx(0.7)
+    assert analysis.option("build").accuracy == pytest.approx(0.94)
+    elsewhere = analyse(load_inputs(), replace(given, own_images=False), draws=100)
+    assert elsewhere.option("buy").accuracy == pytest.approx(0.7 - 0.08)
