@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 from matplotlib.figure import Figure
 
+from cifarlab import pages
 from cifarlab.answers import Answers
 from cifarlab.comparison import Comparison
 from cifarlab.config_yaml import changed_fields
@@ -50,9 +48,8 @@ def write_page(
         pictures = {name: _save(figure, page.parent / "plots" / name) for name, figure in figures.items()}
     except OSError as error:
         raise RunError(f"cannot write {page.parent}: {error.strerror or error}; choose another with --out") from error
-    css = (files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")
     context = {
-        "css": Markup(css),  # noqa: S704 our own file
+        "css": pages.stylesheet(),
         "answers": answers,
         "notes": notes,
         "pictures": pictures,
@@ -71,18 +68,12 @@ def write_page(
 def _save(figure: Figure, path: Path) -> str:
     """Write a figure and return it as a data URI: plots as SVG, pictures as PNG."""
     png, svg = save_figure(figure, path)
-    chosen, kind = (png, "png") if path.name.startswith("right_alone") else (svg, "svg+xml")
-    return f"data:image/{kind};base64,{base64.b64encode(chosen.read_bytes()).decode('ascii')}"
+    chosen = png if path.name.startswith("right_alone") else svg
+    return pages.data_uri(chosen.read_bytes(), chosen.suffix)
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("cifarlab"),
-        autoescape=True,  # names of runs, files and classes are text that anybody may have written
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.filters |= {
         "per_cent": per_cent,
         "interval": interval,

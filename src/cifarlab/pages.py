@@ -72,10 +72,15 @@ def environment() -> Environment:
         "code_line": code_line,
     }
     pages.filters.update(filters)
-    pages.globals["css"] = Markup(_own_file("base.css") + _own_file("parts.css"))  # noqa: S704 our own files
+    pages.globals["css"] = stylesheet() + Markup(_own_file("parts.css"))  # noqa: S704 our own file
     pages.globals["script"] = Markup(_own_file("sortable.js"))  # noqa: S704 our own file
     pages.globals["is_numeric"] = lambda kind: kind in _NUMERIC_KINDS
     return pages
+
+
+def stylesheet() -> Markup:
+    """Return the styles every page has, for pages that bring the rest of theirs with them."""
+    return Markup(_own_file("base.css"))  # noqa: S704 our own file
 
 
 def _own_file(name: str) -> str:

@@ -7,22 +7,19 @@ Shape suffixes: N images, C channels, B values of a pixel, H height, W width, K 
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cifarlab import pages
 from cifarlab.config import DataConfig
 from cifarlab.data import ImageSet, load_source
 from cifarlab.data.audit import (
@@ -279,14 +276,6 @@ def _write(result: Exploration, figures: dict[str, Figure]) -> None:
             temporary.write_bytes(content)
     values = {key: value for key, value in dataclasses.asdict(result).items() if key not in ("page", "json")}
     write_text(result.json, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    environment = Environment(
-        loader=PackageLoader("cifarlab"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = (files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")
-    uris = {name: f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" for name, png in pictures.items()}
-    context = {**vars(result), "pictures": uris, "css": Markup(css)}  # noqa: S704 our own file
-    write_text(result.page, environment.get_template("explore.html.j2").render(context))
+    uris = {name: pages.data_uri(png, ".png") for name, png in pictures.items()}
+    context = {**vars(result), "pictures": uris, "css": pages.stylesheet()}
+    write_text(result.page, pages.render("explore.html.j2", context))

@@ -5,21 +5,18 @@ Everything comes from the record and the run folders; equal input gives equal by
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 from matplotlib.figure import Figure
 
+from cifarlab import pages as shared
 from cifarlab import phrases
 from cifarlab.config import Config
 from cifarlab.config_yaml import changed_fields
@@ -32,10 +29,9 @@ from cifarlab.experiments.findings import ArmSummary, Findings, find
 from cifarlab.experiments.study import StudyRecord
 from cifarlab.experiments.wording import RESOLUTIONS, tell
 from cifarlab.plots.study import LABELLED_CURVES, ArmCurve, ArmPoints, plot_arms, plot_compute, plot_learning
-from cifarlab.plots.style import figure_bytes, save_figure
+from cifarlab.plots.style import save_figure
 from cifarlab.run import write_text
 
-_LARGEST_SVG_BYTES = 300_000  # beyond, pixels are smaller
 _PAIRS_SHOWN = 15  # more are folded away
 
 
@@ -80,7 +76,7 @@ def write_study_page(record: StudyRecord, out: Path) -> StudyPage:
     write_text(page.csv, study_csv(record, evidence.test))
     content = study_dict(record, findings, sentences)
     write_text(page.json, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    context = _context(record, findings, content) | {"pictures": {n: _embedded(f) for n, f in figures.items()}}
+    context = _context(record, findings, content) | {"pictures": {n: shared.figure_uri(f) for n, f in figures.items()}}
     pages = _environment()
     write_text(page.html, pages.get_template("study.html.j2").render(context))
     write_text(page.markdown, pages.get_template("study.md.j2").render(context))
@@ -127,20 +123,13 @@ def learning_curve(label: str, runs: Sequence[Sequence[dict[str, Any]]]) -> ArmC
     )
 
 
-def _embedded(figure: Figure) -> str:
-    kind, content = "svg+xml", figure_bytes(figure, "svg")
-    if len(content) > _LARGEST_SVG_BYTES:
-        kind, content = "png", figure_bytes(figure, "png")
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
 def _context(record: StudyRecord, findings: Findings, content: dict[str, Any]) -> dict[str, Any]:
     """Collect everything the templates show."""
     spec = record.spec
     cheapest = min((arm.pflop for arm in findings.judged if arm.pflop > 0), default=math.nan)
     where = made(findings.evidence.environments)
     return {
-        "css": Markup((files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
+        "css": shared.stylesheet(),
         "spec": spec,
         "findings": findings,
         "sentences": content["sentences"],
@@ -176,14 +165,7 @@ def _varied(record: StudyRecord) -> list[tuple[str, str]]:
 
 
 def _environment() -> Environment:
-    pages = Environment(
-        loader=PackageLoader("cifarlab", "templates"),
-        autoescape=True,  # labels, questions, errors and commands are text that anybody may have written
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    pages = shared.environment()
     filters: dict[str, Callable[..., Any]] = {
         "number": phrases.number,
         "per_cent": phrases.per_cent,
@@ -193,9 +175,7 @@ def _environment() -> Environment:
         "beyond": lambda parts: phrases.beyond_images(parts.distribution_seed_sd, few=parts.few_seeds),
         "p": phrases.p_value,
         "unbroken": _unbroken,
-        "moment": _moment,
-        "cell": _markdown_cell,
-        "code_line": _code_line,
+        "cell": shared.markdown_cell,
     }
     pages.filters.update(filters)
     return pages
@@ -204,20 +184,3 @@ def _environment() -> Environment:
 def _unbroken(text: str) -> str:
     """Keep figures and their units on one line, with spaces that do not break."""
     return re.sub(r"(?<=\d|±) (?=%|points?\b|seeds?\b|PFLOP)|(?<=\bp) (?=[=<])|(?<=[=<±]) (?=\d)", "\u00a0", text)
-
-
-def _moment(value: str | None) -> str:
-    """Return an ISO 8601 time as a person writes it."""
-    text = value or "at an unknown time"
-    return f"{text[:10]} {text[11:16]} UTC" if re.fullmatch(r"[\d-]{10}T[\d:]{8}(\+00:00|Z)", text) else text
-
-
-def _code_line(value: object) -> Markup:
-    """Return text as one line inside a fenced block of Markdown, which it cannot close."""
-    return Markup(" ".join(str(value).split()).replace("`", "'"))  # noqa: S704 HTML is inert in a fence
-
-
-def _markdown_cell(value: object) -> Markup:
-    """Return text for a Markdown page that can neither leave its table cell nor become a tag, link or emphasis."""
-    text = html.escape(" ".join(str(value).split()), quote=False)
-    return Markup(re.sub(r"([\\`*_\[\]|~])", r"\\\1", text))  # noqa: S704 escaped in the line above

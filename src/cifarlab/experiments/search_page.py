@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -10,16 +9,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cifarlab import phrases
+from cifarlab import pages, phrases
 from cifarlab.config_yaml import config_to_yaml
 from cifarlab.errors import RunError
 from cifarlab.experiments.search import search_to_dict
@@ -80,10 +76,7 @@ def write_search_page(record: SearchRecord, out: Path) -> SearchPage:
     content = search_dict(record, seen.num_val, seen.test_reads)
     write_text(page.json, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(page.csv, search_csv(record))
-    pictures = {
-        name: f"data:image/png;base64,{base64.b64encode(figure_bytes(figure, 'png')).decode('ascii')}"
-        for name, figure in figures.items()
-    }
+    pictures = {name: pages.data_uri(figure_bytes(figure, "png"), ".png") for name, figure in figures.items()}
     write_text(page.html, _render(record, out, content, pictures))
     return page
 
@@ -233,13 +226,7 @@ def _link_if_there(path: Path, out: Path) -> str:
 
 
 def _render(record: SearchRecord, out: Path, content: dict[str, Any], pictures: dict[str, str]) -> str:
-    environment = Environment(
-        loader=PackageLoader("cifarlab"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.filters |= {
         "per_cent": phrases.per_cent,
         "points": phrases.points,
@@ -248,7 +235,6 @@ def _render(record: SearchRecord, out: Path, content: dict[str, Any], pictures: 
         "p": phrases.p_value,
         "duration": phrases.duration,
     }
-    css = (files("cifarlab") / "templates" / "base.css").read_text(encoding="utf-8")
     ranked = record.ranked + [trial for trial in record.trials if trial.state != "complete"]
     rows = [
         {
@@ -270,6 +256,6 @@ def _render(record: SearchRecord, out: Path, content: dict[str, Any], pictures: 
         "best_yaml": out / "best.yaml",
         "confirmation_page": _link_if_there(runs_root() / "studies" / record.confirmation / "index.html", out),
         "pictures": pictures,
-        "css": Markup(css),  # noqa: S704 our own file
+        "css": pages.stylesheet(),
     }
     return environment.get_template("tune.html.j2").render(context)
