@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cifarlab.commands.evaluate import Evaluation, evaluate
 from cifarlab.commands.explore import explore
-from cifarlab.commands.report import write_report
+from cifarlab.commands.report import Report, write_report
 from cifarlab.commands.train import train
 from cifarlab.config import Config
 from cifarlab.data import load_splits
@@ -79,7 +79,9 @@ def quickstart(
     stage(f"Train recipe {config.recipe}")
     run = train(config, name=name, splits=splits, hooks=hooks, notify=notify)
     close("train")
-    stage("Evaluate on the test split")
+    stage("Evaluate on validation images, then once on the test split")
+    if splits.val is not None:  # on which the report finds what a mix with the vendor would cost
+        evaluate(run, split="val")
     evaluation = evaluate(run, split="test", reason="quickstart")
     close("evaluate")
     stage("Write the report")
@@ -88,8 +90,12 @@ def quickstart(
     headline = evaluation.accuracy_tta or evaluation.accuracy
     correct = round(headline.value * evaluation.num_images)
     verdict = judge_against_claim(correct, evaluation.num_images, VENDOR.accuracy)
-    if written.analysis is not None:
-        advice = written.analysis.advice.headline
-    else:  # images of one's own: of them the vendor states nothing, so accuracy alone decides
-        advice = recommend(verdict, run.read_json("result.json")["diagnosis"]["verdict"]).sentence
+    advice = _advice(written, verdict, run)
     return Quickstart(run, exploration.page, written.page, evaluation, verdict, advice, seconds)
+
+
+def _advice(written: Report, verdict: Verdict, run: Run) -> str:
+    """Return what to do; of images of one's own the vendor states nothing, so there accuracy alone decides."""
+    if written.analysis is not None:
+        return written.analysis.advice.headline
+    return recommend(verdict, run.read_json("result.json")["diagnosis"]["verdict"]).sentence

@@ -278,6 +278,8 @@ def tornado_chart(levers: Sequence[Lever], base: float, write: Write, alt: str) 
         step, top = (30.0, 4.0) if not canvas.narrow else (48.0, 4.0)
         place, bottom = scale(low, high, left, right), top + step * len(levers)
         _axis(canvas, [(place(t), write(t)) for t in ticks(low, high, 3 if canvas.narrow else 5)], top, bottom)
+        canvas.line(place(base), top, place(base), bottom, "base")
+        canvas.line(place(0), top, place(0), bottom, "zero")
         for number, one in enumerate(levers):
             middle = top + step * (number + 0.5) + (9 if canvas.narrow else 0)
             if canvas.narrow:
@@ -285,8 +287,6 @@ def tornado_chart(levers: Sequence[Lever], base: float, write: Write, alt: str) 
             else:
                 _label(canvas, one.name, label, middle, "")
             _lever(canvas, one, place, base, middle)
-        canvas.line(place(base), top, place(base), bottom, "base")
-        canvas.line(place(0), top, place(0), bottom, "zero")
         canvas.height = bottom + _AXIS
 
     return chart(draw, alt)
@@ -309,7 +309,8 @@ def bar_chart(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], write: Wr
         write: Writes a sum.
         alt: The chart in words.
     """
-    names = list(dict.fromkeys(name for _, parts in rows for name, size in parts if size > 0))
+    drawn = {name for _, parts in rows for name, size in parts if size > 0}
+    names = [name for name, _ in rows[0][1] if name in drawn]
     most = max(sum(size for _, size in parts) for _, parts in rows) or 1.0
 
     def draw(canvas: Canvas) -> None:

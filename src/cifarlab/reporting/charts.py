@@ -83,7 +83,7 @@ def parts_chart(options: Sequence[OptionResult]) -> Markup:
     rows = []
     for option, parts in zip(options, sums, strict=True):
         rest = sum(size for name, size in parts.items() if name not in kept)
-        rows.append((option.label, [*((name, parts.get(name, 0.0)) for name in kept), ("other", rest)]))
+        rows.append((option.label, [*((name, parts.get(name, 0.0)) for name in kept), ("Other", rest)]))
     alt = "What each option costs. " + " ".join(
         f"{name}: {', '.join(f'{part} {money(size)}' for part, size in row if size > 0)}." for name, row in rows
     )
@@ -93,7 +93,7 @@ def parts_chart(options: Sequence[OptionResult]) -> Markup:
 def _parts(option: OptionResult) -> dict[str, float]:
     flows = option.flows
     parts = {name: _present(line, flows.discount) for name, line in flows.lines.items()}
-    return {**parts, "wrong answers": _present(flows.errors, flows.discount)}
+    return {**parts, "Wrong answers": _present(flows.errors, flows.discount)}
 
 
 def _present(line: Sequence[float], discount: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cifarlab.decision import Entry
 from cifarlab.reporting.measured import evaluate_command
-from cifarlab.reporting.sections import section_figures
+from cifarlab.reporting.sections import Block, section_figures
 from cifarlab.reporting.sources import Judged, Seeds
 
 QUOTED_LOSS = ("quoted.newly_collected_loss", 0.03, 0.15)
@@ -43,9 +43,8 @@ def run_entries(judged: Judged, seeds: Seeds | None, shown: dict[str, Any]) -> l
     book.scores(shown)
     book.training(shown)
     book.environment()
-    for split, key, value in section_figures(judged):
-        command = evaluate_command(judged, split) + f" --sections {key.partition('.')[0]}"
-        book.add(f"evaluation.{split}.{key}", key.replace(".", ", ").replace("_", " "), value, "", command=command)
+    for block, key, value in section_figures(shown["measured_blocks"], judged):
+        book.section(block, key, value)
     if seeds is not None:
         book.seeds(seeds)
     return [*book.entries, *_quoted()]
@@ -123,6 +122,8 @@ class _Book:
         """Add clocks, sizes, and how often test was read."""
         for key, (label, unit) in _TRAINING.items():
             self.add(f"training.{key}", label, shown["result"].get(key), unit, file="result.json")
+        said = shown["diagnosis"]["sentence"]
+        self.add("training.diagnosis", "What the curves of the training say", said, "sentence", file="result.json")
         config = self._judged.config
         self.add("training.seed", "Seed of the training", config.train.seed, "seed", file="config.yaml")
         self.add("training.split_seed", "Seed of the split", config.data.split_seed, "seed", file="config.yaml")
@@ -131,10 +132,17 @@ class _Book:
         )
 
     def environment(self) -> None:
-        """Add the numbers of environment.json, such as cores and images."""
+        """Add what environment.json holds, such as cores, images and versions."""
         for key, value in self._judged.recorded.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool):
                 self.add(f"environment.{key}", key.replace("_", " "), value, "", file="environment.json")
+
+    def section(self, block: Block, key: str, value: float | int | str) -> None:
+        """Add a sentence of a section of the evaluation, or a figure that stands in one."""
+        label = block.title if isinstance(value, str) else f"{block.title} {key.replace('.', ', ').replace('_', ' ')}"
+        command = f"{evaluate_command(self._judged, block.split)} --sections {block.name}"
+        unit = "sentence" if isinstance(value, str) else ""
+        self.add(f"evaluation.{block.split}.{block.name}.{key}", label, value, unit, command=command)
 
     def seeds(self, seeds: Seeds) -> None:
         """Add what several trainings reached."""

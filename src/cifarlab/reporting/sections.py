@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ _WHY = {
 }
 _MOST_FINDINGS = 3
 _MOST_PICTURES = 1
+_SHOWN_ABOVE = ("confusion", "per_class", "reliability", "mistakes")  # these stand in the evidence already
+_NUMBER = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def _block(judged: Judged, name: str) -> Block:
         return Block(name, SECTIONS[name].title, _WHY.get(name, ""), "", (), (), (), missing, command)
     section = found[split]
     pictures = []
-    for plot, caption in list((section.get("plots") or {}).items())[:_MOST_PICTURES]:
+    plots = {name: text for name, text in (section.get("plots") or {}).items() if name not in _SHOWN_ABOVE}
+    for plot, caption in list(plots.items())[:_MOST_PICTURES]:
         uri = file_uri(judged.run.path / "plots" / f"{plot}_{split}")
         if uri:
             pictures.append((uri, str(caption or SECTIONS[name].title)))
@@ -85,12 +89,31 @@ def _block(judged: Judged, name: str) -> Block:
     )
 
 
-def section_figures(judged: Judged) -> Iterator[tuple[str, str, float | int]]:
-    """Yield each single figure of each section: split, dotted name and value; matrices and long curves are left out."""
-    for split in ("test", "val"):
-        for name, section in judged.sections(split).items():
-            for key, value in _leaves(section.get("figures") or {}):
-                yield split, f"{name}.{key}", value
+def section_figures(blocks: Iterable[Block], judged: Judged) -> Iterator[tuple[Block, str, float | int | str]]:
+    """Yield what the page says of each section: its sentences, and the figures of evaluation.json that stand in them.
+
+    The rest of a section's figures are in evaluation.json and on its own page; with them the ledger would be ten times
+    as long as what it vouches for.
+
+    Yields:
+        The block, a dotted name below its section, and the sentence or the figure.
+    """
+    for block in blocks:
+        sentences = (*block.findings, *block.notes)
+        for number, sentence in enumerate(sentences, 1):
+            yield block, f"sentence.{number}", sentence
+        tokens = set(_NUMBER.findall(" ".join(sentences)))
+        section = judged.sections(block.split).get(block.name) or {}
+        for key, value in _leaves(section.get("figures") or {}):
+            if any(_is_written(value, token) for token in tokens):
+                yield block, key, value
+
+
+def _is_written(value: float, token: str) -> bool:
+    """Return whether a number as written is this value, or this share in per cent."""
+    text = token.replace(",", "")
+    decimals = len(text.partition(".")[2])
+    return any(f"{abs(size):.{decimals}f}" == text for size in (value, 100 * value))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | int]]:
@@ -98,7 +121,6 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            if len(value) <= 20:
-                yield from _leaves({str(number): item for number, item in enumerate(value)}, f"{prefix}{key}.")
+            yield from _leaves({str(number): item for number, item in enumerate(value)}, f"{prefix}{key}.")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield prefix + str(key), value

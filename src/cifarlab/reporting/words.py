@@ -33,6 +33,7 @@ def report_environment() -> Environment:
         "unit_words": unit_words,
         "amount_range": amount_range,
         "key_figure": key_figure,
+        "after": after,
     }
     environment.filters.update(filters)
     return environment
@@ -99,3 +100,9 @@ def key_figure(text: str) -> tuple[str, str]:
     """Return a figure and what is said of it, parted at the first bracket or semicolon."""
     match = re.match(r"(.*?[^\s;(])(\s*[;(].*)", text, re.DOTALL)
     return (match.group(1), match.group(2).removeprefix(";").strip()) if match else (text, "")
+
+
+def after(sentence: str, word: str) -> str:
+    """Return a sentence without the word it begins with, where that word already stands above it: "Buy: …"."""
+    rest = sentence.removeprefix(f"{word}: ")
+    return rest if rest == sentence else rest[:1].upper() + rest[1:]
