@@ -108,6 +108,19 @@ def test_of_two_linear_classes_all_are_fooled_that_can_be_and_no_others(attack: 
 
 
 @pytest.mark.parametrize("attack", BOTH)
+def test_a_model_that_is_very_sure_is_not_shielded_by_rounding(attack: Attack) -> None:
+    """Answers do not change when all logits are a thousand times as large, and neither does what fools them."""
+    plain, sure, pixels = linear(2), linear(2, scale=300), random_pixels(300)
+    labels = plain(pixels).argmax(1)
+    # so sure that fp32 rounds nearly all gradients of the cross-entropy to zero
+    assert (F.cross_entropy(sure(pixels), labels, reduction="none") == 0).double().mean() > 0.9
+    clear = worst_margin(plain, pixels, labels, 0.01).abs() > 1e-3
+    found, expected = (attack(model, pixels, labels, 0.01).fooled_N[clear] for model in (sure, plain))
+    assert 20 < int(expected.sum()) < 280
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("attack", BOTH)
 def test_accuracy_is_zero_where_the_radius_is_worth_more_than_every_margin(attack: Attack) -> None:
     model, pixels = linear(2, scale=1), random_pixels(100)
     labels = model(pixels).argmax(1)

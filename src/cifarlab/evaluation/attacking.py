@@ -3,6 +3,11 @@
 Both attacks climb the cross-entropy of the true class by its gradient with respect to the pixels. An image at which the
 model errs is done and costs nothing more.
 
+What is computed is log(other / true), the logarithm of the odds against the true class. The cross-entropy is
+log(1 + other / true): both rise at the same places, and their gradients have the same signs. But that of the
+cross-entropy is rounded to zero where the model is sure, and an attack that stands still looks like a model that
+resists; that of the odds is not.
+
 Shape suffixes: N images, A images still under attack, C channels, H height, W width.
 
 References:
@@ -55,22 +60,29 @@ def _random_start(pixels_NCHW: torch.Tensor, radius: float, generator: torch.Gen
 def _ask(
     model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, *, last: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the loss of every image, whether the answer is wrong, and (zero at the last step) the loss's gradient."""
+    """Return the odds against the true class, whether the answer is wrong, and (zero at the last step) the gradient."""
     pixels = pixels.detach().requires_grad_(not last)
     with torch.set_grad_enabled(not last):
-        logits = model(pixels)
-        losses = F.cross_entropy(logits.float(), labels, reduction="none")
+        logits = model(pixels).float()
+        odds = _odds(logits, labels)
         # only the gradient at the pixels is computed, none at weights
-        gradient = torch.zeros_like(pixels) if last else torch.autograd.grad(losses.sum(), pixels)[0]
-    return losses.detach(), logits.detach().argmax(1) != labels, gradient
+        gradient = torch.zeros_like(pixels) if last else torch.autograd.grad(odds.sum(), pixels)[0]
+    return odds.detach(), logits.detach().argmax(1) != labels, gradient
+
+
+def _odds(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the odds against the true class: of the sum of all others' probabilities over its own."""
+    labels_N1 = labels_N[:, None]
+    others_NK = logits_NK.scatter(1, labels_N1, -math.inf)
+    return others_NK.logsumexp(1) - logits_NK.gather(1, labels_N1)[:, 0]
 
 
 @dataclass
 class _Record:
-    """The best image met so far, of all N."""
+    """The best image met so far, of all N, and the odds against the true class there."""
 
     pixels: torch.Tensor
-    loss: torch.Tensor
+    odds: torch.Tensor
     fooled: torch.Tensor
     gradient: torch.Tensor
 
@@ -82,17 +94,17 @@ class _Record:
         return cls(pixels_NCHW.clone(), nothing, nobody, torch.zeros_like(pixels_NCHW))
 
     def note(
-        self, who: torch.Tensor, pixels: torch.Tensor, loss: torch.Tensor, wrong: torch.Tensor, gradient: torch.Tensor
+        self, who: torch.Tensor, pixels: torch.Tensor, odds: torch.Tensor, wrong: torch.Tensor, gradient: torch.Tensor
     ) -> None:
         """Keep what is better than before: an error, or a larger loss."""
-        better = wrong | (loss > self.loss[who])
+        better = wrong | (odds > self.odds[who])
         chosen = who[better]
-        self.pixels[chosen], self.loss[chosen] = pixels[better].detach(), loss[better]
+        self.pixels[chosen], self.odds[chosen] = pixels[better].detach(), odds[better]
         self.gradient[chosen] = gradient[better]
         self.fooled[who[wrong]] = True
 
     def result(self) -> Attacked:
-        return Attacked(self.pixels, self.fooled, self.loss)
+        return Attacked(self.pixels, self.fooled, F.softplus(self.odds))
 
 
 def pgd(
@@ -123,8 +135,8 @@ def pgd(
     who_A = torch.arange(len(pixels_NCHW), device=pixels_NCHW.device)
     pixels = _random_start(pixels_NCHW, radius, generator)
     for step in range(steps + 1):
-        loss_A, wrong_A, gradient = _ask(model, pixels, labels_N[who_A], last=step == steps)
-        record.note(who_A, pixels, loss_A, wrong_A, gradient)
+        odds_A, wrong_A, gradient = _ask(model, pixels, labels_N[who_A], last=step == steps)
+        record.note(who_A, pixels, odds_A, wrong_A, gradient)
         who_A, pixels, gradient = who_A[~wrong_A], pixels[~wrong_A], gradient[~wrong_A]
         if not len(who_A):
             break
@@ -149,17 +161,17 @@ class _Climb:
     Attributes:
         who: Position among all N.
         pixels, before: Where each is, and was a step ago.
-        loss, gradient: At ``pixels``.
+        odds, gradient: At ``pixels``.
         step: Length of the next step, A x 1 x 1 x 1.
         rises: Steps since the last check that raised the loss.
-        best_before: Largest loss at the last check.
+        best_before: Largest odds at the last check.
         halved: Whether the step was made shorter at the last check.
     """
 
     who: torch.Tensor
     pixels: torch.Tensor
     before: torch.Tensor
-    loss: torch.Tensor
+    odds: torch.Tensor
     gradient: torch.Tensor
     step: torch.Tensor
     rises: torch.Tensor
@@ -179,7 +191,7 @@ class _Climb:
             record: The best places.
             gap: Steps since the last check.
         """
-        best = record.loss[self.who]
+        best = record.odds[self.who]
         too_few = self.rises < _ENOUGH_RISES * gap
         stuck = ~self.halved & (best <= self.best_before)
         self.halved = too_few | stuck
@@ -187,7 +199,7 @@ class _Climb:
         back = self.who[self.halved]
         self.pixels[self.halved] = record.pixels[back]
         self.gradient[self.halved] = record.gradient[back]
-        self.loss[self.halved] = record.loss[back]
+        self.odds[self.halved] = record.odds[back]
         self.rises = torch.zeros_like(self.rises)
         self.best_before = best.clone()
 
@@ -217,11 +229,11 @@ def apgd(
     record = _Record.begin(pixels_NCHW)
     who = torch.arange(len(pixels_NCHW), device=pixels_NCHW.device)
     start = _random_start(pixels_NCHW, radius, generator)
-    loss, wrong, gradient = _ask(model, start, labels_N, last=False)
-    record.note(who, start, loss, wrong, gradient)
+    odds, wrong, gradient = _ask(model, start, labels_N, last=False)
+    record.note(who, start, odds, wrong, gradient)
     length = torch.full((len(who), 1, 1, 1), 2 * radius, device=start.device)
     zeros = torch.zeros_like(who)
-    state = _Climb(who, start, start, loss, gradient, length, zeros, loss.clone(), zeros.bool())
+    state = _Climb(who, start, start, odds, gradient, length, zeros, odds.clone(), zeros.bool())
     state.keep(~wrong)
     checks, last_check = check_steps(steps), 0
     for step in range(1, steps + 1):
@@ -232,10 +244,10 @@ def apgd(
         share = 1.0 if step == 1 else _MOMENTUM
         moved = state.pixels + share * (straight - state.pixels) + (1 - share) * (state.pixels - state.before)
         state.before, state.pixels = state.pixels, _project(moved, originals, radius)
-        loss, wrong, gradient = _ask(model, state.pixels, labels_N[state.who], last=step == steps)
-        record.note(state.who, state.pixels, loss, wrong, gradient)
-        state.rises = state.rises + (loss > state.loss)
-        state.loss, state.gradient = loss, gradient
+        odds, wrong, gradient = _ask(model, state.pixels, labels_N[state.who], last=step == steps)
+        record.note(state.who, state.pixels, odds, wrong, gradient)
+        state.rises = state.rises + (odds > state.odds)
+        state.odds, state.gradient = odds, gradient
         state.keep(~wrong)
         if step in checks:
             state.check(record, step - last_check)
