@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import log_loss
 from tests.evaluation.answers import random_answers, subject
 
@@ -99,6 +99,31 @@ def test_a_table_without_header_and_labels_by_name_beside_it(tmp_path: Path) -> 
     assert load_answers_file(numbered, labels)[1] is None
 
 
+def test_columns_sorted_as_text_are_brought_into_the_order_of_their_numbers(tmp_path: Path) -> None:
+    logits_NK, labels_N = random_answers(200, 12)
+    for first in (0, 1):
+        names = [f"logit_{k + first}" for k in range(12)]
+        order = sorted(range(12), key=names.__getitem__)
+        assert order != list(range(12))
+        header = ",".join(names[k] for k in order) + ",label"
+        path = write_csv(tmp_path / "a.csv", np.c_[logits_NK[:, order], labels_N], header)
+        scored, class_names = load_answers_file(path)
+        np.testing.assert_array_equal(scored.logits_NK.numpy(), logits_NK)
+        assert class_names is None
+
+
+def test_images_told_by_file_are_matched_by_file(tmp_path: Path) -> None:
+    files, order = [f"test/{n}.png" for n in range(300)], np.random.default_rng(0).permutation(300)
+    path = write_csv(tmp_path / "a.csv", LOGITS[order], "file," + ",".join(CIFAR10), [files[n] for n in order])
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\n" + "\n".join(f"{files[n]},{LABELS[n]}" for n in range(300)) + "\n")
+    scored, _ = load_answers_file(path, labels)
+    np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS[order])
+    labels.write_text(labels.read_text().replace("test/7.png", "test/x.png"))
+    with pytest.raises(DataError, match=r"the file 'test/x.png' is that of no image"):
+        load_answers_file(path, labels)
+
+
 def test_class_names_of_an_archive(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "a.npz", logits=LOGITS, labels=np.array(CIFAR10)[LABELS], class_names=np.array(CIFAR10))
     scored, names = load_answers_file(path)
@@ -122,10 +147,15 @@ def test_zeros_count_as_the_smallest_probability_and_that_is_told(tmp_path: Path
     assert second.scored.logits_NK[0, 1].item() == pytest.approx(np.log(1e-9), abs=1e-5)
 
 
-def test_rounding_to_single_precision_never_changes_an_answer(tmp_path: Path) -> None:
+def test_no_number_is_rounded(tmp_path: Path) -> None:
     logits_NK = np.array([[1.0, 1.0 + 1e-12], [2.0, 1.0]])
     scored, _ = load_answers_file(save_npz(tmp_path / "a.npz", logits=logits_NK, labels=np.array([1, 0])))
-    assert scored.logits_NK.argmax(1).tolist() == [1, 0]
+    np.testing.assert_array_equal(scored.logits_NK.numpy(), logits_NK)
+    scored, _ = load_answers_file(save_npz(tmp_path / "b.npz", probs=SOFTMAX, labels=LABELS))
+    np.testing.assert_allclose(scored.logits_NK.numpy(), log_softmax(LOGITS, axis=1), rtol=1e-13)
+    half = load_answers_file(save_npz(tmp_path / "c.npz", logits=LOGITS.astype(np.float16), labels=LABELS))[0]
+    assert half.logits_NK.dtype == torch.float32  # which holds every number in half precision
+    np.testing.assert_array_equal(half.logits_NK.numpy(), LOGITS.astype(np.float16))
 
 
 def test_what_was_assumed_is_told(tmp_path: Path) -> None:
@@ -138,6 +168,29 @@ def test_what_was_assumed_is_told(tmp_path: Path) -> None:
     shuffled = read_answers_file(save_npz(tmp_path / "c.npz", logits=LOGITS[::-1], labels=np.sort(LABELS)))
     assert any("another order" in note for note in shuffled.notes)
     assert read_answers_file(save_npz(tmp_path / "d.npz", logits=LOGITS, labels=LABELS)).notes == ()
+
+
+def notes_on(tmp_path: Path, logits_NK: np.ndarray, labels_N: np.ndarray = LABELS) -> str:
+    return " ".join(read_answers_file(save_npz(tmp_path / "a.npz", logits=logits_NK, labels=labels_N)).notes)
+
+
+def test_classes_in_another_order_are_told(tmp_path: Path) -> None:
+    swapped = LOGITS[:, [0, 1, 2, 5, 4, 3, 6, 7, 8, 9]]
+    right, most = (swapped.argmax(1) == LABELS).mean(), (LOGITS.argmax(1) == LABELS).mean()
+    for logits_NK in (swapped, LOGITS[:, ::-1], np.roll(LOGITS, 1, axis=1)):
+        found = notes_on(tmp_path, logits_NK)
+        assert f"but {100 * most:.1f} % would be with columns exchanged" in found
+    found = notes_on(tmp_path, swapped)
+    assert f"{100 * right:.1f} % of the answers are right" in found
+    assert "such as 3 for 5" in found or "such as 5 for 3" in found
+    for skill in (0.3, 1.0):  # poor answers, but in order
+        assert "exchanged" not in notes_on(tmp_path, *random_answers(300, 10, seed=4, skill=skill))
+
+
+def test_answers_given_twice_and_answers_without_doubt_are_told(tmp_path: Path) -> None:
+    assert "300 answers repeat another" in notes_on(tmp_path, np.r_[LOGITS, LOGITS], np.r_[LABELS, LABELS])
+    assert "gives all to one class" in notes_on(tmp_path, np.eye(10)[LOGITS.argmax(1)])
+    assert "rare" in notes_on(tmp_path, expit(LOGITS))
 
 
 def test_both_files_may_hold_labels_if_they_agree(tmp_path: Path) -> None:
@@ -169,7 +222,7 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
         ({"logits": LOGITS[LABELS < 9], "labels": LABELS[LABELS < 9] + 1}, "seem to count classes from 1"),
         (
             {"logits": with_one(LOGITS, np.nan), "labels": LABELS},
-            "1 of 300 answers hold NaN or infinity, the first that",
+            "1 of 300 answers hold NaN, infinity or what is no number, the first that",
         ),
         ({"logits": with_one(LOGITS, -np.inf), "labels": LABELS}, "image 7"),
         ({"logits": LOGITS[None], "labels": LABELS}, "1 x 300 x 10 .* one at a time"),
@@ -180,7 +233,17 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
         ({"logits": LOGITS, "labels": np.array(3)}, "there are 0 labels"),
         ({"probabilities": LOGITS, "labels": LABELS}, "below 0; if they are logits, call them 'logits'"),
         ({"probs": with_one(SOFTMAX, 0.9), "labels": LABELS}, "the row of image 7 sums to"),
-        ({"probs": 100 * SOFTMAX, "labels": LABELS}, "every row sums to 100; .* divide by 100"),
+        ({"probs": 100 * SOFTMAX, "labels": LABELS}, "rows sum to 100; .* divide by 100"),
+        ({"scores": np.round(100 * SOFTMAX), "labels": LABELS}, "rows sum to 100; .* divide by 100"),
+        ({"scores": np.round(SOFTMAX, 1), "labels": LABELS}, "between 0 and 1 .* image .* not to 1; give all classes"),
+        ({"scores": SOFTMAX * np.where(np.arange(300) == 7, 0.5, 1)[:, None], "labels": LABELS}, "image 7 sums to 0.5"),
+        ({"scores": expit(LOGITS), "labels": LABELS}, "between 0 and 1 as probabilities do"),
+        ({"scores": SOFTMAX[:, :9], "labels": LABELS % 9}, "between 0 and 1 .* give all classes"),
+        (
+            {"scores": np.c_[LOGITS, LABELS], "labels": LABELS},
+            "column 10 .* whole numbers from 0 to 9 as labels or an index do",
+        ),
+        ({"scores": np.c_[np.arange(300), SOFTMAX], "labels": LABELS}, "column 0 .* whole numbers from 0 to 299"),
         ({"x": LOGITS, "z": LABELS}, "holds x, z; call the answers 'logits'"),
         ({"labels": LABELS}, "but no answers; call them 'logits'"),
         ({"logits": LOGITS, "labels": LABELS, "targets": LABELS}, "labels and targets could both be the true classes"),
@@ -266,12 +329,16 @@ def test_tables_that_are_no_answers(tmp_path: Path) -> None:
         load_answers_file(twice)
     gap = tmp_path / "gap.csv"
     gap.write_text("label,cat,dog\ncat,1,\ndog,3,4\n")
-    with pytest.raises(DataError, match="NaN or infinity, the first that of image 0"):
+    with pytest.raises(DataError, match="what is no number, the first that of image 0"):
         load_answers_file(gap)
     unknown = tmp_path / "unknown.csv"
     unknown.write_text("label,cat,dog\ncat,1,2\ndgo,3,4\n")
     with pytest.raises(DataError, match="entry 1: 'dgo' is none of the classes; did you mean dog"):
         load_answers_file(unknown)
+    extra = tmp_path / "extra.csv"
+    extra.write_text("label,cat,dog,Confidence\ncat,1,2,0.7\ndog,3,4,0.7\n")
+    with pytest.raises(DataError, match="the column 'Confidence' is of no class; leave it out"):
+        load_answers_file(extra)
     several = tmp_path / "several.csv"
     several.write_text("a,b,c\n1,2,3\n1,2,3\n")
     with pytest.raises(DataError, match="name the column of true classes"):

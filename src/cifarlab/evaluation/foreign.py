@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cifarlab.errors import DataError, UsageError
 from cifarlab.evaluation.foreign_files import read_answers, read_labels
+from cifarlab.evaluation.scores import confusion_counts
 from cifarlab.evaluation.section import Scored
 from cifarlab.phrases import per_cent
 from cifarlab.predictions_file import Classes, vocabulary
@@ -23,6 +24,8 @@ from cifarlab.predictions_file.columns import as_number
 
 _SUM_TOLERANCE = 0.01  # of a row of probabilities: half precision and four decimals of a hundred classes stay within it
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
+_FEWEST = 20  # images; of fewer, chance alone can look like any of the mistakes that are looked for
+_MANY_TWICE = 0.05  # share of the images
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
     """Read logits or probabilities of N images and K classes with the true classes.
 
     Rows that are not negative and sum to 1 are probabilities, and are kept as their logarithms; zeros among them count
-    as the smallest probability above zero in the file, at most 1.2e-7. All else is logits.
+    as the smallest probability above zero in the file, at most 1.2e-7. All else is logits, but what looks like anything
+    else is refused, or noted: per cent, shares that do not sum to 1, an index or labels among the answers, classes or
+    images in another order, answers given twice.
 
     Args:
         path: .npz with 'logits' or 'probabilities' (and 'labels', 'class_names'), .npy of N x K, or .csv with a column
@@ -65,10 +70,11 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
     """
     path, place = Path(path), Path(labels or path)
     raw = read_answers(path)
-    said = read_labels(place) if labels else raw.labels
+    said = read_labels(place, raw.files) if labels else raw.labels
     if said is None:
         raise UsageError(f"{path} holds no labels; name a file of the true classes, such as --labels labels.npy")
     values_NK = _matrix(path, raw.values, len(said) if np.ndim(said) else 0)
+    _require_answers_alone(path, values_NK)
     labels_N = _class_ids(place, said, values_NK.shape[1], raw.names)
     if labels and raw.labels is not None:
         own_N = _class_ids(path, raw.labels, values_NK.shape[1], raw.names)
@@ -76,12 +82,12 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
             raise DataError(f"{path} holds labels that differ from those of {place}; leave out the wrong ones")
     _require_counted_from_zero(place, values_NK, labels_N)
     notes: list[str] = []
-    kind = _kind(path, values_NK, raw.called)
+    kind = _kind(path, values_NK, raw.called, notes)
     if kind == "probabilities":
-        if raw.called == "logits":
-            notes.append("The answers are called logits, but every row sums to 1, so they are taken for probabilities.")
         values_NK = _logarithms(values_NK, labels_N, notes)
-    _note_chance(values_NK, labels_N, notes)
+    else:
+        _note_twice(values_NK, notes)
+    _note_order(values_NK, labels_N, notes)
     return ForeignAnswers(Scored(_tensor(values_NK), torch.from_numpy(labels_N)), raw.names, kind, tuple(notes))
 
 
@@ -108,10 +114,26 @@ def _matrix(path: Path, values: NDArray[Any], num_labels: int) -> NDArray[np.flo
     finite_N = np.isfinite(values_NK).all(1)
     if not finite_N.all():
         raise DataError(
-            f"{path}: {int((~finite_N).sum()):,} of {num_labels:,} answers hold NaN or infinity, the first that of "
-            f"image {int(finite_N.argmin())} (counted from 0); give finite numbers"
+            f"{path}: {int((~finite_N).sum()):,} of {num_labels:,} answers hold NaN, infinity or what is no number, "
+            f"the first that of image {int(finite_N.argmin())} (counted from 0); give numbers such as 0.5"
         )
     return values_NK
+
+
+def _require_answers_alone(path: Path, values_NK: NDArray[np.float64]) -> None:
+    """Raise DataError if one column is of whole numbers and others are not: an index, or the labels, stands among them.
+
+    A column that holds no more than 0 and 1 can be of probabilities.
+    """
+    whole_K = (values_NK == np.rint(values_NK)).all(0)
+    odd_K = whole_K & (np.ptp(values_NK, axis=0) > 1)
+    if len(values_NK) < _FEWEST or whole_K.all() or not odd_K.any():
+        return
+    k = int(odd_K.argmax())
+    raise DataError(
+        f"{path}: column {k} (counted from 0) holds whole numbers from {values_NK[:, k].min():.0f} to "
+        f"{values_NK[:, k].max():.0f} as labels or an index do, and others do not; leave it out of the answers"
+    )
 
 
 def _class_ids(path: Path, entries: Any, num_classes: int, names: tuple[str, ...] | None) -> NDArray[np.int64]:
@@ -168,24 +190,33 @@ def _require_counted_from_zero(path: Path, values_NK: NDArray[np.float64], label
         )
 
 
-def _kind(path: Path, values_NK: NDArray[np.float64], called: str) -> str:
-    """Return 'logits' or 'probabilities', by the numbers themselves.
+def _kind(path: Path, values_NK: NDArray[np.float64], called: str, notes: list[str]) -> str:
+    """Return 'logits' or 'probabilities', by the numbers themselves; what their name says otherwise is noted.
 
     Raises:
-        DataError: If they are called probabilities and are none, or are per cent.
+        DataError: If they are called probabilities and are none, are per cent, or cannot well be either.
     """
     sums_N = values_NK.sum(1)
-    smallest = float(values_NK.min())
+    smallest, largest = float(values_NK.min()), float(values_NK.max())
     if smallest >= -1e-6 and (np.abs(sums_N - 1) <= _SUM_TOLERANCE).all():
+        if called == "logits":
+            notes.append("The answers are called logits, but every row sums to 1, so they are taken for probabilities.")
         return "probabilities"
-    if smallest >= 0 and (np.abs(sums_N - 100) <= 100 * _SUM_TOLERANCE).all():
-        raise DataError(f"{path}: every row sums to 100; give probabilities as fractions, so divide by 100")
+    if smallest >= 0 and abs(float(np.median(sums_N)) - 100) <= 100 * _SUM_TOLERANCE:
+        raise DataError(f"{path}: rows sum to 100; give probabilities as fractions, so divide by 100")
+    n = int(np.argmax(np.abs(sums_N - 1)))
+    fault = f"the row of image {n} sums to {sums_N[n]:.4g}, not to 1"
     if called == "probabilities":
-        n = int(np.argmax(np.abs(sums_N - 1)))
-        fault = f"the row of image {n} sums to {sums_N[n]:.4g}, not to 1"
         if smallest < 0:
             fault = f"one of them is {smallest:.4g}, below 0"
         raise DataError(f"{path}: these are no probabilities, for {fault}; if they are logits, call them 'logits'")
+    if smallest >= 0 and largest <= 1:
+        if called != "logits":
+            raise DataError(
+                f"{path}: all numbers lie between 0 and 1 as probabilities do, but {fault}; give all classes and more "
+                "decimals, or if they are logits, an .npz in which they are called 'logits'"
+            )
+        notes.append("All logits lie between 0 and 1, which is rare: shares of any kind would be misread as logits.")
     return "logits"
 
 
@@ -198,6 +229,8 @@ def _logarithms(
     if off > 1e-3:
         notes.append(f"Rows of probabilities sum to 1 within {per_cent(off, 1)}; they are scaled to sum to 1.")
     zero_NK = positive_NK == 0
+    if (zero_NK.sum(1) == zero_NK.shape[1] - 1).all():
+        notes.append("Every answer gives all to one class, so figures that need its confidence say nothing.")
     if zero_NK.any():
         least = min(float(positive_NK[~zero_NK].min()), _LEAST_PROBABILITY)
         true_class = int(zero_NK[np.arange(len(labels_N)), labels_N].sum())
@@ -210,14 +243,36 @@ def _logarithms(
     return logarithms_NK
 
 
-def _note_chance(values_NK: NDArray[np.float64], labels_N: NDArray[np.int64], notes: list[str]) -> None:
-    """Note answers that are no better than dealt out at random: they may be in another order than the labels."""
+def _note_twice(logits_NK: NDArray[np.float64], notes: list[str]) -> None:
+    """Note logits that several images share: they may be those of one image, given more than once."""
+    again = len(logits_NK) - len({hash(row.tobytes()) for row in logits_NK})
+    if len(logits_NK) >= _FEWEST and again > _MANY_TWICE * len(logits_NK):
+        notes.append(
+            f"{again:,} answers repeat another to the last digit: if images are given more than once, intervals are "
+            "too narrow."
+        )
+
+
+def _note_order(values_NK: NDArray[np.float64], labels_N: NDArray[np.int64], notes: list[str]) -> None:
+    """Note answers that fit the labels far better with classes exchanged, or no better than dealt out at random."""
+    from scipy.optimize import linear_sum_assignment
+
     num_images, num_classes = values_NK.shape
-    given_N = values_NK.argmax(1)
-    said_K, true_K = (np.bincount(one, minlength=num_classes) / num_images for one in (given_N, labels_N))
-    chance = float(said_K @ true_K)
-    right = float((given_N == labels_N).mean())
-    if right <= chance + 3 * (max(chance * (1 - chance), 0) / num_images) ** 0.5 and right < 1:
+    confusion_KK = confusion_counts(labels_N, values_NK.argmax(1), num_classes)
+    right = confusion_KK.trace() / num_images
+    _, column_K = linear_sum_assignment(confusion_KK, maximize=True)
+    moved_K = np.flatnonzero((column_K != np.arange(num_classes)) & (confusion_KK.sum(1) > 0))
+    gained, kept = confusion_KK[moved_K, column_K[moved_K]].sum(), confusion_KK[moved_K, moved_K].sum()
+    if gained >= _FEWEST and gained > 3 * kept and 2 * gained > confusion_KK[moved_K].sum():
+        k = moved_K[confusion_KK[moved_K, column_K[moved_K]].argmax()]
+        notes.append(
+            f"{per_cent(right, 1)} of the answers are right, but {per_cent(right + (gained - kept) / num_images, 1)} "
+            f"would be with columns exchanged, such as {column_K[k]} for {k} (counted from 0): the classes may be in "
+            "another order in the answers than in the labels."
+        )
+        return
+    chance = float(confusion_KK.sum(0) @ confusion_KK.sum(1)) / num_images**2
+    if right < 1 and right <= chance + 3 * (max(chance * (1 - chance), 0) / num_images) ** 0.5:
         notes.append(
             f"{per_cent(right, 1)} of the answers are right, no more than by chance: images or classes may be in "
             "another order in the answers than in the labels."
@@ -225,8 +280,7 @@ def _note_chance(values_NK: NDArray[np.float64], labels_N: NDArray[np.int64], no
 
 
 def _tensor(values_NK: NDArray[np.float64]) -> torch.Tensor:
-    """Return float32, or float64 where rounding would change an answer."""
+    """Return float32 where that holds the very numbers, as of logits in single or half precision; else float64."""
     exact = torch.from_numpy(values_NK)
     rounded = exact.float()
-    same = bool(torch.isfinite(rounded).all()) and torch.equal(rounded.argmax(1), exact.argmax(1))
-    return rounded if same else exact
+    return rounded if torch.equal(rounded.double(), exact) else exact

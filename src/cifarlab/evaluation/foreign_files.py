@@ -18,19 +18,22 @@ from numpy.typing import NDArray
 from cifarlab.errors import DataError
 from cifarlab.predictions_file import Table, read_table
 from cifarlab.predictions_file.columns import as_number
+from cifarlab.predictions_file.images import match_names
 
 _SUFFIXES = (".npz", ".npy", ".csv", ".tsv", ".txt")
 _LARGEST_BYTES = 2**31
 _TOO_LARGE = "is larger than 2 GiB; give fewer images or half precision"
 # all without case, spaces and punctuation; kinds of answers in the order in which they are preferred
 _ANSWERS = {
-    "logits": ("logits", "logit"),
+    "logits": ("logits", "logit", "logprobs", "logprobabilities", "logsoftmax"),
     "probabilities": ("probabilities", "probability", "probs", "prob", "proba", "softmax", "softmaxes"),
     "": ("scores", "score", "outputs", "output", "predictions", "preds", "answers"),
 }
 _LABELS = ("labels", "label", "targets", "target", "ytrue", "y", "truth", "truelabels", "groundtruth", "gt")
 _NAMES = ("classnames", "classes", "names", "labelnames")
-_NUMBERED = re.compile(r"\D*\d+\D?")  # class_3, logit 3, p3: no names
+_NUMBERED = re.compile(r"(\D*)(\d+)(\D?)")  # class_3, logit 3, p3: no names
+# columns that stand beside answers and are of no class
+_NO_CLASSES = ("confidence", "conf", "maxprob", "maxprobability", "correct", "iscorrect", "loss", "entropy", "split")
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class RawAnswers:
         called: 'logits' or 'probabilities' by their name in the file; empty where that says nothing.
         labels: Array or list of true classes, one an image; None where the file has none.
         names: Class names in the order of the columns; None where the file has none.
+        files: File of each image, where a table tells its images by file alone; else empty.
     """
 
     values: NDArray[Any]
     called: str = ""
     labels: Any = None
     names: tuple[str, ...] | None = None
+    files: tuple[str, ...] = ()
 
 
 def read_answers(path: Path) -> RawAnswers:
@@ -67,13 +72,25 @@ def read_answers(path: Path) -> RawAnswers:
             f"{path} holds predicted classes; give a column of logits or probabilities for each class, and none of "
             "predictions (cifarlab compare takes predicted classes)"
         )
+    extra = [name for name in table.score_names if _plain(name) in _NO_CLASSES]
+    if extra:
+        raise DataError(f"{path}: the column {extra[0]!r} is of no class; leave it out, or rename it if it is one")
     order_N = _order(table)
     labels = None if table.labels is None else [table.labels[n] for n in order_N]
-    return RawAnswers(table.scores[order_N], labels=labels, names=_names(table.score_names))
+    files = tuple(map(str, table.files)) if table.files is not None and table.index is None else ()
+    values_NK = table.scores[order_N]
+    if table.score_names:
+        values_NK = values_NK[:, _columns_by_number(table.score_names)]
+    return RawAnswers(values_NK, labels=labels, names=_names(table.score_names), files=files)
 
 
-def read_labels(path: Path) -> Any:
+def read_labels(path: Path, files: Sequence[str] = ()) -> Any:
     """Return the true classes of a file, an array or a list of entries.
+
+    Args:
+        path: The file.
+        files: File of each image in the order of the answers, where that is known. Labels of a table that tells its
+            images by file too are brought into that order.
 
     Raises:
         DataError: If it cannot be read, or it is not clear which of its arrays or columns they are.
@@ -87,7 +104,8 @@ def read_labels(path: Path) -> Any:
     entries = table.labels if table.labels is not None else table.predictions
     if entries is None:
         raise DataError(f"{path} has several columns and none called 'label'; name the column of true classes so")
-    return [entries[n] for n in _order(table)]
+    by_file = files and table.files is not None and table.index is None and len(table.files) == len(files)
+    return [entries[n] for n in (match_names(table, files) if by_file else _order(table))]
 
 
 def _checked_suffix(path: Path) -> str:
@@ -128,6 +146,20 @@ def _names(columns: Sequence[str]) -> tuple[str, ...] | None:
     if not names or len(set(names)) < len(names) or any(not name or _NUMBERED.fullmatch(name) for name in names):
         return None
     return names
+
+
+def _columns_by_number(names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the order in which columns are those of class 0, 1, 2, …: that of their numbers, if they differ by that.
+
+    Sorted as text they would be logit_0, logit_1, logit_10, logit_2; without such numbers they stay as they stand.
+    """
+    found = [_NUMBERED.fullmatch(name.strip()) for name in names]
+    parts = [(match[1], match[3], int(match[2])) for match in found if match is not None]
+    numbers = [number for *_, number in parts]
+    alike = len(parts) == len(names) and len({(before, after) for before, after, _ in parts}) == 1
+    if not alike or len(set(numbers)) < len(numbers):
+        return np.arange(len(names))
+    return np.argsort(numbers)
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
