@@ -87,6 +87,57 @@ def test_a_damaged_file_is_set_aside_and_fetched_again(get: Any, server: Any, fo
     assert "SHA-256" in obtained.skipped[0]
 
 
+def put(folder: Path, content: bytes) -> None:
+    (folder / "set").mkdir(parents=True)
+    for name, good in CONTENTS.items():
+        (folder / "set" / name).write_bytes(content if name == "a.bin" else good)
+
+
+def test_a_file_that_another_process_has_just_mended_is_not_set_aside(
+    get: Any, server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before the lock was had may be the bytes of a file that is gone by now."""
+    put(folder, CONTENTS["a.bin"])
+    seen: list[Path] = []
+
+    def stale(path: Path, file: PublishedFile) -> None:
+        seen.append(path)
+        if len(seen) == 1:
+            raise IntegrityError("read before it was replaced")
+        check(path, file)
+
+    monkeypatch.setattr(published, "check", stale)
+    assert get().path == folder / "set"
+    assert server.requests == []
+    assert kept(folder) == CONTENTS
+
+
+def test_a_damaged_file_does_not_hide_a_good_one(get: Any, server: Any, folder: Path) -> None:
+    put(folder, CONTENTS["a.bin"])
+    put(Path("data"), bytes(5000))
+    obtained = get()
+    assert server.requests == []
+    assert (Path("data/set/a.bin.damaged")).read_bytes() == bytes(5000)
+    assert "SHA-256" in obtained.skipped[0]
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_is_named(
+    get: Any, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(server)
+    put(Path("data"), bytes(5000))
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(
+        DataError, match=r"data/set/a\.bin is damaged and cannot be set aside \(Permission denied\); remove"
+    ):
+        get()
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("given_by", ["argument", "environment"])
 def test_the_users_own_address_comes_first(
     given_by: str, get: Any, server: Any, monkeypatch: pytest.MonkeyPatch

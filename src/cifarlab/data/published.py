@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -145,11 +145,11 @@ def obtain_published(
         with work_folder(publication.name, publication.files[0].kept_as, folder, job.notify) as work:
             if work.target is None:
                 raise DataError(f"{folder} cannot be written; name another folder with CIFARLAB_DATA")
-            if there := _all_there(job):  # whoever held the lock before us has fetched them
-                return there
             source = ""
             for file in _missing(job):
                 source = _bring(job, file, url, work.folder, folder)
+            if not source and (there := _all_there(job)):  # whoever held the lock before us has fetched them
+                return replace(there, skipped=tuple(job.skipped))
             return Obtained(source, _common(publication, folder), tuple(job.skipped))
     except DownloadError as error:
         raise DownloadError("\n".join([str(error), *_ways_out(job)])) from error
@@ -161,29 +161,42 @@ def obtain_published(
 
 
 def _all_there(job: _Job) -> Obtained | None:
-    if any(True for _ in _missing(job)):
-        return None
-    path = find(job.publication.files[0])
-    assert path is not None
-    place = path if len(job.publication.files) == 1 else path.parent
+    """Say where all files are; nothing is changed, for another process may be writing them."""
+    paths = [find(file) for file in job.publication.files]
+    for path, file in zip(paths, job.publication.files, strict=True):
+        if path is None or _damage(job, path, file) is not None:
+            return None
+    first = paths[0]
+    assert first is not None
+    place = first if len(paths) == 1 else first.parent
     return Obtained(f"{place}, where it already was", place, ())
 
 
+def _damage(job: _Job, path: Path, file: PublishedFile) -> IntegrityError | None:
+    if file.num_bytes > _LARGE_BYTES:
+        job.notify(f"checking {path}")
+    try:
+        check(path, file)
+    except IntegrityError as error:
+        return error
+    return None
+
+
 def _missing(job: _Job) -> Iterator[PublishedFile]:
-    """Yield the files that have to be fetched; a damaged one is set aside, so that it is neither used nor lost."""
+    """Yield the files that have to be fetched, by whoever holds the lock.
+
+    A damaged file is set aside, so that it is neither used nor lost, nor hides a good one in another folder.
+    """
     for file in job.publication.files:
-        path = find(file)
-        if path is not None:
-            if file.num_bytes > _LARGE_BYTES:
-                job.notify(f"checking {path}")
+        while (path := find(file)) is not None and (damage := _damage(job, path, file)) is not None:
+            job.skip(str(path), damage)
             try:
-                check(path, file)
-            except IntegrityError as error:
-                job.skip(str(path), error)
                 path.replace(path.with_name(f"{path.name}.damaged"))
-            else:
-                continue
-        yield file
+            except OSError as error:
+                reason = f"is damaged and cannot be set aside ({error.strerror})"
+                raise DataError(f"{path} {reason}; remove it: what is fetched would not be found behind it") from error
+        if path is None:
+            yield file
 
 
 def _bring(job: _Job, file: PublishedFile, url: str, work: Path, folder: Path) -> str:
