@@ -134,7 +134,16 @@ def pickled() -> bytes:
     return file.getvalue()
 
 
+def headed(header: bytes, length: int | None = None) -> bytes:
+    """A file in numpy's format, version 2, with any header, which may claim any length."""
+    claimed = len(header) if length is None else length
+    return b"\x93NUMPY\x02\x00" + claimed.to_bytes(4, "little") + header
+
+
 WRONG = {
+    "brackets without end": (lambda a: {"fog.npy": headed(b"((((")}, "not an array in numpy's format"),
+    "keys that have no order": (lambda a: {"fog.npy": headed(b"{1: 2, 'a': 3}")}, "not an array in numpy's format"),
+    "no type": (lambda a: {"fog.npy": npy(a["fog.npy"]).replace(b"|u1", b"|,1")}, "not an array in numpy's format"),
     "a symbolic link": (lambda a: {"fog.npy": link(f"{FOLDER}/fog.npy", "/etc/passwd")}, "no plain file"),
     "a hard link": (lambda a: {"fog.npy": link(f"{FOLDER}/fog.npy", "x", tarfile.LNKTYPE)}, "no plain file"),
     "twice": (lambda a: {"again": plain(f"{FOLDER}/fog.npy", npy(a["fog.npy"]))}, "duplicate"),
@@ -148,6 +157,25 @@ WRONG = {
     "other labels": (lambda a: {"labels.npy": npy(np.arange(15, dtype=np.uint8) % 10)}, "same ten classes"),
     "label out of range": (lambda a: {"labels.npy": npy(np.full(15, 10, np.uint8))}, "same ten classes"),
 }
+
+
+def test_no_header_makes_more_than_its_start_be_read(
+    arrays: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in (files(arrays) | {"gaussian_noise.npy": headed(b" " * 100_000, 90_000)}).items():
+        (tmp_path / name).write_bytes(content)
+    asked: list[int] = []
+
+    class Watched(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(-1 if size is None else size)
+            return super().read(size)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Watched(io.FileIO(path, mode)))
+    with pytest.raises(IntegrityError, match="not an array in numpy's format"):
+        opened(tmp_path)
+    assert asked
+    assert all(0 < size <= 1024 for size in asked)
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -171,6 +199,18 @@ def test_a_truncated_archive_is_refused(arrays: dict[str, np.ndarray], tmp_path:
     path = archive(tmp_path / "CIFAR-10-C.tar", files(arrays))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(IntegrityError):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, 2**70])
+def test_a_member_of_a_size_beyond_any_file_is_refused(
+    size: int, arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "CIFAR-10-C.tar", {"1": plain("first", b""), **files(arrays)})
+    member = tarfile.TarInfo("first")
+    member.size = size
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + path.read_bytes()[512:])
+    with pytest.raises(IntegrityError, match=r"not a complete tar archive|holds no CIFAR-10-C/labels\.npy"):
         opened(tmp_path)
 
 

@@ -12,8 +12,10 @@ References:
 
 from __future__ import annotations
 
+import io
 import math
 import tarfile
+import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,7 @@ NUM_IMAGES = 10_000
 _SIDE = 32
 _MAX_HEADER_BYTES = 1024  # of a file in numpy's format
 _MAX_MEMBERS = 100  # the archive has 21
+_UNREADABLE = (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError)  # from numpy, of hostile headers
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -159,7 +162,7 @@ def _open_archive(path: Path, num_images: int) -> OfficialCorruptions:
                 if name in arrays or not member.isreg() or member.issparse():
                     raise IntegrityError(f"{path}: member {member.name} is a duplicate or no plain file")
                 arrays[name] = _map(path, member.offset_data, member.size, shapes[name], name)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # the last two of sizes beyond any file
         raise IntegrityError(f"{path} is not a complete tar archive ({error})") from error
     if missing := [name for name in shapes if name not in arrays]:
         raise IntegrityError(f"{path} holds no {FOLDER}/{missing[0]}")
@@ -170,12 +173,14 @@ def _map(path: Path, offset: int, num_bytes: int, shape: tuple[int, ...], name: 
     """Map an array in numpy's format that begins at an offset of a file; no object is ever unpickled."""
     with path.open("rb") as file:
         file.seek(offset)
-        try:
-            read_header = _HEADERS[np.lib.format.read_magic(file)]
-            found, is_fortran, dtype = read_header(file, max_header_size=_MAX_HEADER_BYTES)
-        except (ValueError, KeyError) as error:
-            raise IntegrityError(f"{path}: {name} is not an array in numpy's format ({error})") from error
-        data_offset = file.tell()
+        start = io.BytesIO(file.read(_MAX_HEADER_BYTES))  # a header may claim to have 4 GB; no more than this is read
+    try:
+        read_header = _HEADERS[np.lib.format.read_magic(start)]
+        found, is_fortran, dtype = read_header(start)
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:100]
+        raise IntegrityError(f"{path}: {name} is not an array in numpy's format ({reason})") from error
+    data_offset = offset + start.tell()
     if (found, is_fortran, dtype) != (shape, False, np.dtype(np.uint8)):
         raise IntegrityError(f"{path}: {name} is {dtype} {found}, not uint8 {shape}")
     if num_bytes != (expected := data_offset - offset + math.prod(shape)):
