@@ -92,6 +92,13 @@ def test_equal_costs_of_all_mistakes_are_the_error_rate_and_change_no_answer() -
     assert found["saving"]["interval"] is None
 
 
+def test_rounding_of_large_costs_is_no_spread() -> None:
+    logits_NK, labels_N = random_answers(300, 3)
+    found = cost_figures(softmax(logits_NK), labels_N, np.full((3, 3), 1e9 / 7), seed=0)
+    assert found["most_probable"]["value"] == pytest.approx(1e9 / 7)
+    assert found["most_probable"]["interval"] is None
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_of_calibrated_answers_the_rule_of_least_cost_saves(seed: int) -> None:
     logits_NK, labels_N = calibrated_answers(20_000, 4, seed)

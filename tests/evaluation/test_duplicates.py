@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from cifarlab.data import ImageSet
-from cifarlab.evaluation.duplicates import difference, duplicates_section, find_copies
+from cifarlab.evaluation.duplicates import duplicates_section, find_copies
+from cifarlab.evaluation.intervals import difference
 from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.section import Scored, Subject
 from cifarlab.plots.style import save_figure

@@ -14,8 +14,8 @@ from torch import nn
 from cifarlab.data.cifar import CIFAR10
 from cifarlab.data.imageset import ImageSet
 from cifarlab.evaluation import shifted_sets
-from cifarlab.evaluation.intervals import proportion
-from cifarlab.evaluation.shifted_sets import difference, shifted_sets_section
+from cifarlab.evaluation.intervals import difference, proportion
+from cifarlab.evaluation.shifted_sets import shifted_sets_section
 from cifarlab.stats import wilson_interval
 
 

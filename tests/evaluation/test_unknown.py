@@ -15,9 +15,10 @@ from sklearn.metrics import roc_curve
 from cifarlab.data.cifar import CifarArrays
 from cifarlab.errors import DataError
 from cifarlab.evaluation import unknown_images
+from cifarlab.evaluation.arrays import confidences
 from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.section import Scored, Subject
-from cifarlab.evaluation.unknown import confidences, keeping_threshold, set_figures, unknown_section
+from cifarlab.evaluation.unknown import keeping_threshold, set_figures, unknown_section
 from cifarlab.evaluation.unknown_images import cifar100_set, drawn_sets, folder_set
 from cifarlab.plots.style import save_figure
 

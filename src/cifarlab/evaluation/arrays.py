@@ -50,6 +50,14 @@ def arrays_of(scored: Scored, where: str, num_classes: int) -> tuple[NDArray[np.
     return logits_NK, labels_N
 
 
+def confidences(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the highest probability of every row of logits: float64, N."""
+    from scipy.special import softmax
+
+    highest_N: NDArray[np.float64] = softmax(logits_NK, axis=1).max(1)
+    return highest_N
+
+
 def images_of(split: str, count: int) -> str:
     """Return "10,000 test images", "one validation image", "500 images"."""
     called = _CALLED.get(split, "image")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cifarlab.data.audit import NEAR_THRESHOLD, exact_duplicates, near_duplicates
 from cifarlab.data.imageset import ImageSet
 from cifarlab.evaluation.arrays import arrays_of, images_of
-from cifarlab.evaluation.intervals import CONFIDENCE, proportion, share_text
+from cifarlab.evaluation.intervals import difference, proportion, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.phrases import per_cent, points
 from cifarlab.plots.exploration import Pair, plot_pairs
@@ -130,35 +130,6 @@ def _figures(copies: Sequence[Copy], correct_N: NDArray[np.bool_]) -> dict[str, 
         "copies_less_rest": difference(only, without) if both else None,
         # all images are both groups together, so all - without = share of copies x (copies - without), exactly
         "all_less_without": difference(only, without, len(copies) / len(correct_N)) if both else None,
-    }
-
-
-def difference(first: dict[str, Any], second: dict[str, Any], factor: float = 1.0) -> dict[str, Any]:
-    """Return the difference of two proportions of different images, the first less the second, with its interval.
-
-    Args:
-        first: Of one image at least.
-        second: Likewise; none of its images is among those of the first.
-        factor: Positive; by it the difference and both ends are multiplied.
-
-    References:
-        Newcombe (1998), "Interval estimation for the difference between independent proportions: comparison of eleven
-        methods", Statistics in Medicine 17, 873-890, method 10.
-    """
-    from statsmodels.stats.proportion import confint_proportions_2indep
-
-    ends = confint_proportions_2indep(
-        *(first["count"], first["images"]),
-        *(second["count"], second["images"]),
-        method="newcomb",
-        compare="diff",
-        alpha=1 - CONFIDENCE,
-    )
-    return {
-        "value": factor * (first["value"] - second["value"]),
-        "interval": [factor * float(end) for end in ends],
-        "method": "newcombe",
-        "confidence": CONFIDENCE,
     }
 
 

@@ -157,23 +157,17 @@ def human_figures(people: HumanLabels, logits_NK: NDArray[np.float64], labels_N:
         "people_per_image": None if people.people_N is None else float(people.people_N.mean()),
         "ties": int((~alone_N).sum()),
         "majority_accuracy": proportion(int((most_NK[rows_N, labels_N] & alone_N).sum()), total),
-        "person_accuracy": _mean_share(person_N),
+        "person_accuracy": mean_figure(person_N, lowest=0, highest=1),
         "model_accuracy": proportion(int(right_N.sum()), total),
         "model_less_person": mean_figure(right_N - person_N),
         "model_gives_majority": proportion(int(most_NK[rows_N, predicted_N].sum()), total),
-        "model_agrees_with_person": _mean_share(shares_NK[rows_N, predicted_N]),
+        "model_agrees_with_person": mean_figure(shares_NK[rows_N, predicted_N], lowest=0, highest=1),
         "cross_entropy_to_people": mean_figure(cross_N, lowest=0),
         "entropy_of_people": mean_figure(entropy_N, lowest=0),
         "divergence_from_people": mean_figure(cross_N - entropy_N, lowest=0),
         "accuracy_where_people_agree": proportion(int(right_N[agreed_N].sum()), int(agreed_N.sum())),
         "accuracy_where_people_differ": proportion(int(right_N[~agreed_N].sum()), int((~agreed_N).sum())),
     }
-
-
-def _mean_share(values_N: NDArray[np.float64]) -> dict[str, Any]:
-    figure = mean_figure(values_N, lowest=0)
-    ends = figure["interval"]
-    return figure if ends is None else figure | {"interval": [ends[0], min(1.0, ends[1])]}
 
 
 def _groups_table(people: HumanLabels, predicted_N: NDArray[np.int64], labels_N: NDArray[np.int64]) -> Table:

@@ -18,6 +18,7 @@ from cifarlab.stats import clopper_pearson_interval, t_interval, wilson_interval
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
+_ROUNDING = 1e-12  # relative, of figures above 1
 _MOST_CELLS = 2**22  # numbers of resamples held at once, 32 MiB
 
 Statistics = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -46,18 +47,48 @@ def proportion(count: int, images: int) -> dict[str, Any]:
     }
 
 
-def mean_figure(values_N: NDArray[np.float64], lowest: float = -math.inf) -> dict[str, Any]:
+def difference(first: dict[str, Any], second: dict[str, Any], factor: float = 1.0) -> dict[str, Any]:
+    """Return the difference of two proportions of different images, the first less the second, with its interval.
+
+    Args:
+        first: As :func:`proportion` gives it, of one image at least.
+        second: Likewise; none of its images is among those of the first.
+        factor: Positive; by it the difference and both ends are multiplied.
+
+    References:
+        Newcombe (1998), "Interval estimation for the difference between independent proportions: comparison of eleven
+        methods", Statistics in Medicine 17, 873-890, method 10.
+    """
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    ends = confint_proportions_2indep(
+        *(first["count"], first["images"]),
+        *(second["count"], second["images"]),
+        method="newcomb",
+        compare="diff",
+        alpha=1 - CONFIDENCE,
+    )
+    return {
+        "value": factor * (first["value"] - second["value"]),
+        "interval": [factor * float(end) for end in ends],
+        "method": "newcombe",
+        "confidence": CONFIDENCE,
+    }
+
+
+def mean_figure(values_N: NDArray[np.float64], lowest: float = -math.inf, highest: float = math.inf) -> dict[str, Any]:
     """Return the mean of a figure of every image with Student's interval.
 
     Args:
         values_N: One value an image.
         lowest: What no mean can be below; the interval ends there.
+        highest: What no mean can be above, likewise.
 
     Returns:
         value, interval, method and confidence; interval is None of one image, and where all values are equal.
     """
     low, high = t_interval(values_N.tolist(), CONFIDENCE)
-    ends = None if math.isnan(low) else [max(low, lowest), high]
+    ends = None if math.isnan(low) else [max(low, lowest), min(high, highest)]
     return {"value": float(values_N.mean()), "interval": ends, "method": "student", "confidence": CONFIDENCE}
 
 
@@ -86,12 +117,13 @@ def bootstrap(counts_M: NDArray[np.int64], statistics: Statistics, seed: int, pu
     for start in range(0, NUM_RESAMPLES, at_once):
         size = min(at_once, NUM_RESAMPLES - start)
         drawn.append(statistics(generator.multinomial(total, counts_M / total, size=size).astype(np.float64)))
-    return [_percentiles(column) for column in np.concatenate(drawn).T]
+    return [percentile_ends(column) for column in np.concatenate(drawn).T]
 
 
-def _percentiles(values_B: NDArray[np.float64]) -> list[float] | None:
+def percentile_ends(values_B: NDArray[np.float64]) -> list[float] | None:
+    """Return the ends of a bootstrap's percentile interval; None where the resamples do not differ but for rounding."""
     defined = values_B[np.isfinite(values_B)]
-    if not len(defined) or float(np.ptp(defined)) <= 1e-12:
+    if not len(defined) or float(np.ptp(defined)) <= _ROUNDING * max(1.0, float(np.abs(defined).max())):
         return None
     tail = 50 * (1 - CONFIDENCE)
     return [float(end) for end in np.percentile(defined, [tail, 100 - tail])]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifarlab.evaluation.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_figure
+from cifarlab.evaluation.intervals import NUM_RESAMPLES, bootstrap_figure, percentile_ends
 from cifarlab.evaluation.section import Subject
 from cifarlab.inference import predict_logits
 from cifarlab.seeding import derive_generator, derive_seed
@@ -87,9 +87,7 @@ def bootstrap_means(values_NF: NDArray[np.float64], seed: int, purpose: str) -> 
     for resample in range(NUM_RESAMPLES):
         drawn_N = np.bincount(generator.integers(0, num, num), minlength=num)
         means_BF[resample] = drawn_N @ values_NF / num
-    tail = 50 * (1 - CONFIDENCE)
-    lows_F, highs_F = np.percentile(means_BF, [tail, 100 - tail], axis=0)
-    figures = []
-    for mean, low, high, spread in zip(values_NF.mean(0), lows_F, highs_F, np.ptp(means_BF, axis=0), strict=True):
-        figures.append(bootstrap_figure(float(mean), None if spread <= 1e-12 else (float(low), float(high))))
-    return figures
+    return [
+        bootstrap_figure(float(mean), percentile_ends(means_B))
+        for mean, means_B in zip(values_NF.mean(0), means_BF.T, strict=True)
+    ]

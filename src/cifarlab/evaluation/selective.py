@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.evaluation.arrays import arrays_of, images_of, no_val
+from cifarlab.evaluation.arrays import arrays_of, confidences, images_of, no_val
 from cifarlab.evaluation.intervals import proportion, share_text
 from cifarlab.evaluation.section import Scored, Section, Subject, Table
 from cifarlab.phrases import per_cent
@@ -64,10 +64,8 @@ def selective_section(subject: Subject) -> Section:
 
 def _confidences(scored: Scored, where: str, num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the highest probability of each answer, and whether it is right."""
-    from scipy.special import softmax
-
     logits_NK, labels_N = arrays_of(scored, where, num_classes)
-    return softmax(logits_NK, axis=1).max(1), logits_NK.argmax(1) == labels_N
+    return confidences(logits_NK), logits_NK.argmax(1) == labels_N
 
 
 def kept_by_threshold(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> _Groups:

@@ -13,7 +13,7 @@ from typing import Any
 from cifarlab.data.cifar import CIFAR10
 from cifarlab.data.cifar10_1 import VERSIONS, load_cifar10_1
 from cifarlab.evaluation.arrays import arrays_of, images_of
-from cifarlab.evaluation.intervals import CONFIDENCE, proportion, share_text
+from cifarlab.evaluation.intervals import difference, proportion, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.phrases import points
 from cifarlab.plots.robustness import sets_figure
@@ -68,32 +68,6 @@ def shifted_sets_section(subject: Subject) -> Section:
         notes=(_NOTE, *(f"{_FETCH} ({one.name})" for one in VERSIONS if one.name not in sets)),
         captions={"shifted_sets": _CAPTION},
     )
-
-
-def difference(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Return by how much one share exceeds another of different images, with Newcombe's interval.
-
-    Args:
-        first: As :func:`cifarlab.evaluation.intervals.proportion` gives it.
-        second: Likewise; none of its images is among those of the first.
-    """
-    from statsmodels.stats.proportion import confint_proportions_2indep
-
-    low, high = confint_proportions_2indep(
-        first["count"],
-        first["images"],
-        second["count"],
-        second["images"],
-        method="newcomb",
-        compare="diff",
-        alpha=1 - CONFIDENCE,
-    )
-    return {
-        "value": first["value"] - second["value"],
-        "interval": [float(low), float(high)],
-        "method": "newcombe",
-        "confidence": CONFIDENCE,
-    }
 
 
 def _findings(figures: dict[str, Any], split: str) -> tuple[str, ...]:

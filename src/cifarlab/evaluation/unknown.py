@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarlab.differences import superiority_interval
-from cifarlab.evaluation.arrays import arrays_of, images_of
+from cifarlab.evaluation.arrays import arrays_of, confidences, images_of
 from cifarlab.evaluation.intervals import CONFIDENCE, mean_figure, number_text, proportion, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.evaluation.unknown_images import UnknownSet, cifar100_set, drawn_sets, folder_set
@@ -112,14 +112,6 @@ def unknown_section(subject: Subject) -> Section:
         notes=tuple(notes),
         captions=_CAPTIONS,
     )
-
-
-def confidences(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the highest probability of every row of logits."""
-    from scipy.special import softmax
-
-    highest_N: NDArray[np.float64] = softmax(logits_NK, axis=1).max(1)
-    return highest_N
 
 
 def keeping_threshold(confidence_N: NDArray[np.float64], kept_per_cent: int = _KEPT_PER_CENT) -> float:
