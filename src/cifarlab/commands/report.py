@@ -59,6 +59,8 @@ def write_report(
 ) -> Report:
     """Write report.html, report.json and report.xlsx, and README.md, the model card, into the run's folder.
 
+    Of a study the model card goes to the run that is judged, for it is the model's.
+
     Args:
         given: A run that was evaluated on its test split, several runs of one recipe, or a study.
         decision: decision.yaml over the defaults; None for the defaults.
@@ -88,7 +90,8 @@ def write_report(
     material = Material(sources, inputs, evidence, analysis, own, command)
     shown = show(sources, own)
     folder = out or sources.folder
-    page, ledger, card = folder / "report.html", folder / "report.json", sources.main.run.path / "README.md"
+    page, ledger = folder / "report.html", folder / "report.json"
+    card = (out or sources.main.run.path) / "README.md"
     write_text(page, render_report(material, shown))
     write_text(ledger, ledger_json(all_entries(material, shown)))
     write_text(card, model_card(sources.main, shown))

@@ -27,6 +27,7 @@ _WHY = {
 _MOST_FINDINGS = 3
 _MOST_PICTURES = 1
 _SHOWN_ABOVE = ("confusion", "per_class", "reliability", "mistakes")  # these stand in the evidence already
+_MOST_MEANINGS = 4  # of a number that stands in a sentence: many figures of a section may round to it
 _NUMBER = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?")
 
 
@@ -102,10 +103,12 @@ def section_figures(blocks: Iterable[Block], judged: Judged) -> Iterator[tuple[B
         sentences = (*block.findings, *block.notes)
         for number, sentence in enumerate(sentences, 1):
             yield block, f"sentence.{number}", sentence
-        tokens = set(_NUMBER.findall(" ".join(sentences)))
+        left = dict.fromkeys(_NUMBER.findall(" ".join(sentences)), _MOST_MEANINGS)
         section = judged.sections(block.split).get(block.name) or {}
         for key, value in _leaves(section.get("figures") or {}):
-            if any(_is_written(value, token) for token in tokens):
+            token = next((token for token in left if left[token] and _is_written(value, token)), None)
+            if token is not None:
+                left[token] -= 1
                 yield block, key, value
 
 
