@@ -72,6 +72,30 @@ def write_report(
         CifarlabError: If a run is missing, not finished, not evaluated or damaged; if runs are of several recipes; if
             decision.yaml or the predictions cannot be read; if the folder cannot be written.
     """
+    material = _material(given, decision, vendor_predictions, transfer)
+    sources = material.sources
+    shown = show(sources, material.transfer)
+    folder = out or sources.folder
+    page, ledger = folder / "report.html", folder / "report.json"
+    card = (out or sources.main.run.path) / "README.md"
+    write_text(page, render_report(material, shown))
+    write_text(ledger, ledger_json(all_entries(material, shown)))
+    write_text(card, model_card(sources.main, shown))
+    spreadsheet = None
+    if material.analysis is not None:
+        spreadsheet = folder / "report.xlsx"
+        with durable_file(spreadsheet) as temporary:
+            temporary.write_bytes(workbook_bytes(material.inputs, material.evidence, material.analysis))
+    return Report(page, ledger, spreadsheet, card, material.analysis)
+
+
+def _material(
+    given: Sequence[Run | Path | str],
+    decision: Path | None,
+    vendor_predictions: Path | None,
+    transfer: Run | Path | str | None,
+) -> Material:
+    """Read everything the report is made of, and decide."""
     inputs = load_inputs(decision)
     if decision is not None:  # its name alone: where it lies is nobody's business
         inputs = replace(inputs, source=decision.name)
@@ -80,27 +104,13 @@ def write_report(
     evidence = evidence_of(sources, vendor_predictions)
     # of other images the vendor states nothing, so there is nothing to compare until it has answered them
     comparable = sources.main.is_cifar10 or vendor_predictions is not None
-    analysis = analyse(inputs, evidence) if comparable else None
     options = [
         ("--decision", decision.name if decision else ""),
         ("--vendor-predictions", vendor_predictions.name if vendor_predictions else ""),
         ("--transfer", f"runs/{own.run.name}" if own else ""),
     ]
-    command = report_command(sources.given, options)
-    material = Material(sources, inputs, evidence, analysis, own, command)
-    shown = show(sources, own)
-    folder = out or sources.folder
-    page, ledger = folder / "report.html", folder / "report.json"
-    card = (out or sources.main.run.path) / "README.md"
-    write_text(page, render_report(material, shown))
-    write_text(ledger, ledger_json(all_entries(material, shown)))
-    write_text(card, model_card(sources.main, shown))
-    spreadsheet = None
-    if analysis is not None:
-        spreadsheet = folder / "report.xlsx"
-        with durable_file(spreadsheet) as temporary:
-            temporary.write_bytes(workbook_bytes(inputs, evidence, analysis))
-    return Report(page, ledger, spreadsheet, card, analysis)
+    analysis = analyse(inputs, evidence) if comparable else None
+    return Material(sources, inputs, evidence, analysis, own, report_command(sources.given, options))
 
 
 def write_decision(path: Path) -> Path:
