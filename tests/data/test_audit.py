@@ -29,6 +29,11 @@ def pairs(found) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in found.pairs_P2}
 
 
+def similarities(found) -> dict[tuple[int, int], float]:
+    assert found.complete
+    return dict(zip(map(tuple, found.pairs_P2.tolist()), found.similarity_P.tolist(), strict=True))
+
+
 def window(images: torch.Tensor, top: int, left: int, side: int = 32) -> torch.Tensor:
     return images[..., top : top + side, left : left + side]
 
@@ -75,6 +80,30 @@ def test_blocks_change_nothing(monkeypatch):
     parts = near_duplicates(images)
     assert len(whole.pairs_P2) >= 100
     assert torch.equal(whole.pairs_P2.sort(0).values, parts.pairs_P2.sort(0).values)
+
+
+@pytest.mark.parametrize("count", [60, 900], ids=["all pairs", "by descriptor"])
+@pytest.mark.parametrize("block", [96, 1024])
+def test_pairs_across_two_sets_are_those_of_all_pairs_that_lie_across(count, block, monkeypatch):
+    monkeypatch.setattr(audit, "_BLOCK", block)
+    images = pictures(count)
+    images = torch.cat([images, images[::9], images[::6]])  # copies within the second set, too, and within the first
+    images[1] = images[0]
+    everything, across = (similarities(near_duplicates(images, across=first)) for first in (0, count))
+    lying_across = {pair: value for pair, value in everything.items() if pair[0] < count <= pair[1]}
+    assert 0 < len(lying_across) < len(everything)
+    assert across == pytest.approx(lying_across, abs=1e-5)
+
+
+def test_pairs_within_a_set_do_not_crowd_out_those_across(monkeypatch):
+    """Of fifty equal pictures in one set there are more pairs than are looked at; across there is one of each."""
+    monkeypatch.setattr(audit, "_CANDIDATE_LIMIT", 200)
+    monkeypatch.setattr(audit, "_ALL_PAIRS", 10)
+    images = pictures(120)
+    images[:50] = images[50]
+    found = near_duplicates(torch.cat([images, images[60:61]]), across=120)
+    assert pairs(found) == {(60, 120)}
+    assert found.complete
 
 
 def test_too_many_candidates_are_cut_and_reported(monkeypatch):

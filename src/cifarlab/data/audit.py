@@ -21,7 +21,7 @@ training images. Of the 249 that the reference's list (github.com/cvjena/cifair,
 near-duplicates, 215 are found (86 %), and 14 of its 37 "very similar" ones; 223 are not on that list. Of 84 drawn from
 these and looked at, about one in ten was doubtful, the others plainly the same shot.
 
-Shape suffixes: N images, P pairs, S side, D descriptor.
+Shape suffixes: N images, B of them in a block, P pairs, S side, D descriptor.
 
 References:
     Barz and Denzler (2020), "Do we train on test data? Purging CIFAR of near-duplicates", J. Imaging 6(6), 41,
@@ -113,6 +113,7 @@ def exact_duplicates(images_NCHW: torch.Tensor) -> list[list[int]]:
 def near_duplicates(
     images_NCHW: torch.Tensor,
     *,
+    across: int = 0,
     threshold: float = NEAR_THRESHOLD,
     progress: Callable[[float], None] | None = None,
 ) -> NearDuplicates:
@@ -120,6 +121,7 @@ def near_duplicates(
 
     Args:
         images_NCHW: uint8, N x 3 x H x W.
+        across: If above 0, only pairs of one of the first so many images and one of the others are looked for.
         threshold: Least similarity, in (0, 1).
         progress: Called with the share done, 0..1.
 
@@ -128,7 +130,7 @@ def near_duplicates(
     """
     report = progress or (lambda share: None)
     with _workers() as pool:
-        candidates_P2, complete = _candidates(images_NCHW, pool, lambda share: report(share / 2))
+        candidates_P2, complete = _candidates(images_NCHW, across, pool, lambda share: report(share / 2))
 
         def compare(start: int) -> torch.Tensor:
             first, second = candidates_P2[start : start + _PAIR_BLOCK].unbind(1)
@@ -239,33 +241,43 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 
 def _candidates(
-    images_NCHW: torch.Tensor, pool: ThreadPoolExecutor, report: Callable[[float], None]
+    images_NCHW: torch.Tensor, across: int, pool: ThreadPoolExecutor, report: Callable[[float], None]
 ) -> tuple[torch.Tensor, bool]:
     """Return pairs worth verifying (int64, P x 2, first < second), and whether none had to be left out."""
     count = len(images_NCHW)
     if count <= _ALL_PAIRS:
+        if across:
+            return torch.cartesian_prod(torch.arange(across), torch.arange(across, count)), True
         return torch.combinations(torch.arange(count)), True
     descriptors_ND = _descriptors(images_NCHW)
+    firsts_ND = descriptors_ND[: across or count]
     pairs, cosines, complete = torch.empty(0, 2, dtype=torch.int64), torch.empty(0), True
-    rows = range(0, count, _BLOCK)
-    for row, found in zip(rows, pool.map(lambda row: _similar(descriptors_ND, row), rows), strict=True):
+    rows = range(0, len(firsts_ND), _BLOCK)
+    found_by_row = pool.map(lambda row: _similar(firsts_ND[row : row + _BLOCK], descriptors_ND, row, across), rows)
+    for row, found in zip(rows, found_by_row, strict=True):
         pairs, cosines, all_kept = _best(torch.cat([pairs, found[0]]), torch.cat([cosines, found[1]]))
         complete = complete and found[2] and all_kept
-        report(1 - (max(0, count - row - _BLOCK) / count) ** 2)
+        left = max(0, len(firsts_ND) - row - _BLOCK) / len(firsts_ND)
+        report(1 - (left if across else left**2))
     # ascending order, whatever the blocks: equal data gives equal results
     return pairs[(pairs[:, 0] * count + pairs[:, 1]).argsort()], complete
 
 
-def _similar(descriptors_ND: torch.Tensor, row: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """Return similar pairs whose first is in the block of rows, their cosines, and whether these are all."""
+def _similar(
+    block_BD: torch.Tensor, descriptors_ND: torch.Tensor, row: int, across: int
+) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Return similar pairs whose first is in the block that begins at a row, their cosines, and whether these are all.
+
+    The second of a pair comes after the first, and is not below ``across``.
+    """
     pairs, cosines, complete = torch.empty(0, 2, dtype=torch.int64), torch.empty(0), True
-    for column in range(row, len(descriptors_ND), _BLOCK):
-        block = descriptors_ND[row : row + _BLOCK] @ descriptors_ND[column : column + _BLOCK].T
-        hits = (block > _CANDIDATE_COSINE).nonzero()
+    for column in range(max(row, across), len(descriptors_ND), _BLOCK):
+        cosines_BB = block_BD @ descriptors_ND[column : column + _BLOCK].T
+        hits = (cosines_BB > _CANDIDATE_COSINE).nonzero()
         if row == column:
             hits = hits[hits[:, 0] < hits[:, 1]]
-        found = hits + torch.tensor([row, column])
-        pairs, cosines, all_kept = _best(torch.cat([pairs, found]), torch.cat([cosines, block[hits[:, 0], hits[:, 1]]]))
+        found, values = hits + torch.tensor([row, column]), cosines_BB[hits[:, 0], hits[:, 1]]
+        pairs, cosines, all_kept = _best(torch.cat([pairs, found]), torch.cat([cosines, values]))
         complete = complete and all_kept
     return pairs, cosines, complete
 

@@ -106,11 +106,10 @@ def find_copies(train: ImageSet, judged: ImageSet) -> tuple[list[Copy], bool]:
         if group[0] < len(train):
             copies = (position - len(train) for position in group if position >= len(train))
             best |= {position: Copy(position, group[0], 1.0, exact=True) for position in copies}
-    near = near_duplicates(pictures)
+    near = near_duplicates(pictures, across=len(train))
     for (first, second), similarity in zip(near.pairs_P2.tolist(), near.similarity_P.tolist(), strict=True):
-        if first < len(train) <= second:  # most similar first, so the first that an image is met in is its best
-            position = second - len(train)
-            best.setdefault(position, Copy(position, first, round(similarity, 4), exact=False))
+        position = second - len(train)  # most similar first, so the first pair that an image is met in is its best
+        best.setdefault(position, Copy(position, first, round(similarity, 4), exact=False))
     return sorted(best.values(), key=lambda one: (not one.exact, -one.similarity, one.judged)), near.complete
 
 
