@@ -14,6 +14,7 @@ from cifarlab.errors import MissingExtraError
 from cifarlab.evaluation.label_errors import find_suspects, label_errors_section
 from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.section import Scored, Subject
+from cifarlab.phrases import per_cent
 from cifarlab.plots.style import save_figure
 
 NAMES = ("cat", "$dog$", "frog", "never seen")
@@ -86,6 +87,21 @@ def test_accuracy_without_suspects_counts_the_same_right_answers_among_fewer_ima
     assert (without["count"], without["images"]) == (right, 600 - found["suspects"]["count"])
     assert found["accuracy"]["count"] == right
     assert without["value"] > found["accuracy"]["value"]
+
+
+def test_the_sentence_bounds_the_accuracy_without_whatever_people_find_wrong(flipped):
+    """Leaving out any of the suspects gives an accuracy between the two that are named."""
+    pytest.importorskip("cleanlab")
+    logits, labels, _, _ = flipped
+    found = label_errors_section(subject(logits, labels))
+    low, high = (found.figures[key]["value"] for key in ("accuracy", "accuracy_without_suspects_at_most"))
+    suspects = [row[0] for row in found.tables["label_suspects"].rows]
+    for count in range(len(suspects) + 1):
+        kept = torch.ones(600, dtype=torch.bool)
+        kept[suspects[:count]] = False
+        accuracy = float((logits.argmax(1) == labels)[kept].double().mean())
+        assert low - 1e-12 <= accuracy <= high + 1e-12
+    assert f"between {per_cent(low)}, if none is, and {per_cent(high)}" in found.findings[0]
 
 
 def test_all_suspects_are_in_the_table_and_some_are_shown(flipped, tmp_path: Path):

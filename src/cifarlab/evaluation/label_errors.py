@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _SHOWN = 24
 _NOTES = (
     "A suspected label is one that the model contradicts with confidence. All of them are among the images it gets "
-    "wrong, so leaving them out raises its accuracy by construction: the figure is an upper bound, not a better model.",
+    "wrong, so leaving any out raises its accuracy by construction: accuracy without all of them is an upper bound, "
+    "not a better model.",
     "People must look at a picture before its label is changed. Of 275 labels of CIFAR-10's test set that were "
     "suspected by this method, people found 54 wrong (Northcutt et al. 2021, arXiv 2103.14749).",
 )
@@ -132,8 +133,8 @@ def _sentence(figures: dict[str, Any], split: str) -> str:
     without = share_text(figures["accuracy_without_suspects_at_most"])
     return (
         f"{of} {found['count']:,} ({per_cent(found['value'])}) {'looks' if found['count'] == 1 else 'look'} wrong to "
-        f"the model, and people should look at them; were all left out, accuracy would be at most {without} instead of "
-        f"{per_cent(figures['accuracy']['value'])}."
+        f"the model, and people should look at them; accuracy without those that people find wrong would lie between "
+        f"{per_cent(figures['accuracy']['value'])}, if none is, and {without}, if all are."
     )
 
 
