@@ -97,8 +97,17 @@ def accuracy(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> float:
 
 def top_k_accuracy(logits_NK: torch.Tensor, labels_N: torch.Tensor, k: int) -> float:
     """Return the share of images whose label (int64, N) is among the k highest logits; 1 where K is k or less."""
-    top_Nk = logits_NK.topk(min(k, logits_NK.shape[1]), dim=1).indices
-    return int((top_Nk == labels_N[:, None]).sum()) / len(labels_N)
+    return int((label_ranks(logits_NK, labels_N) < k).sum()) / len(labels_N)
+
+
+def label_ranks(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """Return how many classes stand before the true one (int64, N): int64, N, 0 for a right answer.
+
+    Of equal logits the first class stands first, as it does for the answer itself.
+    """
+    own_N1 = logits_NK.gather(1, labels_N[:, None])
+    earlier_NK = torch.arange(logits_NK.shape[1]) < labels_N[:, None]
+    return ((logits_NK > own_N1) | ((logits_NK == own_N1) & earlier_NK)).sum(1)
 
 
 def cross_entropy(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> float:

@@ -92,6 +92,20 @@ def test_equal_costs_of_all_mistakes_are_the_error_rate_and_change_no_answer() -
     assert found["saving"]["interval"] is None
 
 
+def test_a_rule_that_does_harm_or_nothing_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    path.write_text(",class a,class b\nclass a,0,1e6\nclass b,2e6,0\n")
+    unsure = np.tile([[0.1, 0.0]], (400, 1)), np.repeat([0, 1], [390, 10])  # it says 52 %, and is right in 97 %
+    section = scores_section(subject(unsure, costs=str(path)))
+    assert section.figures["costs"]["saving"]["value"] == pytest.approx((10 * 2e6 - 390 * 1e6) / 400)
+    assert "an image costs 50,000 (95 % interval " in section.findings[-1]
+    assert "the most probable adds 925,000 (95 % interval " in section.findings[-1]
+    path.write_text(",class a,class b\nclass a,0,1e-6\nclass b,1e-6,0\n")
+    section = scores_section(subject(unsure, costs=str(path)))
+    assert "costs 0.00000002500 (95 % interval " in section.findings[-1]
+    assert "No answer changes" in section.findings[-1]
+
+
 def test_rounding_of_large_costs_is_no_spread() -> None:
     logits_NK, labels_N = random_answers(300, 3)
     found = cost_figures(softmax(logits_NK), labels_N, np.full((3, 3), 1e9 / 7), seed=0)
@@ -111,5 +125,8 @@ def test_the_section_tells_costs_and_that_right_answers_are_charged(tmp_path: Pa
     path.write_text(",class a,class b\nclass a,0.5,1\nclass b,20,0\n")
     section = scores_section(subject(random_answers(400, 2), costs=str(path)))
     assert section.figures["costs"]["least_cost"]["value"] < section.figures["costs"]["most_probable"]["value"]
-    assert "By the given costs" in section.findings[-1]
+    saving, mean = section.figures["costs"]["saving"], section.figures["costs"]["most_probable"]
+    low, high = saving["interval"]
+    assert section.findings[-1].startswith(f"By the given costs an image costs {mean['value']:.3f} (95 % interval ")
+    assert f"saves {saving['value']:.3f} (95 % interval {low:.3f} to {high:.3f}) an image" in section.findings[-1]
     assert any("charges right answers too: class a" in note for note in section.notes)

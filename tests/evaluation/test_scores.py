@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats as scipy_stats
 from sklearn import metrics as reference
 from tests.evaluation.answers import random_answers, subject
 
+from cifarlab import metrics
 from cifarlab.errors import DataError
 from cifarlab.evaluation import scores
 from cifarlab.evaluation.intervals import bootstrap, mean_figure, proportion
@@ -83,9 +85,13 @@ def test_ranks_are_where_a_stable_order_puts_the_label() -> None:
     labels_N = generator.integers(6, size=500)
     order_NK = np.argsort(-logits_NK, axis=1, kind="stable")
     expected = [list(row).index(label) for row, label in zip(order_NK, labels_N, strict=True)]
-    ranks_N = scores.label_ranks(logits_NK, labels_N)
-    assert ranks_N.tolist() == expected
-    assert ((ranks_N == 0) == (logits_NK.argmax(1) == labels_N)).all()
+    logits, labels = torch.from_numpy(logits_NK), torch.from_numpy(labels_N)
+    assert metrics.label_ranks(logits, labels).tolist() == expected
+    assert metrics.accuracy(logits, labels) == expected.count(0) / 500
+    for k in (1, 3):  # the headline and the section count ties alike
+        assert metrics.top_k_accuracy(logits, labels, k) == np.mean([rank < k for rank in expected])
+    found = scores.scores_section(subject((logits_NK, labels_N))).figures["top_k"]
+    assert [one["value"] for one in found] == [metrics.top_k_accuracy(logits, labels, k) for k in (1, 2, 3, 5)]
 
 
 def test_the_order_of_images_and_of_classes_does_not_matter() -> None:
@@ -153,7 +159,7 @@ def test_classes_without_images_or_answers_are_none_and_not_zero() -> None:
     assert section.figures["confusion"]["rates"][2] == [None] * 4
     assert section.figures["macro_f1"]["value"] == pytest.approx(1 / 3)
     assert section.figures["balanced_accuracy"]["value"] == pytest.approx(0.5)
-    assert any("class c, class d" in note for note in section.notes)
+    assert any("class c and class d." in note for note in section.notes)
     json.dumps(section.figures, allow_nan=False)
 
 
@@ -181,8 +187,10 @@ def test_one_class_alone_leaves_kappa_and_correlation_undefined() -> None:
 def test_findings_and_tables_say_what_the_figures_say() -> None:
     labels = [0] * 50 + [1] * 50
     section = scores.scores_section(subject((one_hot([0] * 45 + [1] * 5 + [1] * 50, 2), np.array(labels))))
-    assert section.findings[0] == "95.00 % (95 % interval 88.82 to 97.85 %) of 100 test images are named rightly."
-    assert "class a: 90.00 % (95 % interval 78.64 to 95.65 %) of its 50 images" in section.findings[1]
+    assert section.findings[0] == (
+        "The model gives the right class to 95.00 % (95 % interval 88.82 to 97.85 %) of 100 test images."
+    )
+    assert "class a: 90.00 % (95 % interval 78.64 to 95.65 %) of its 50 images." in section.findings[1]
     assert "class a taken for class b: 5 of 50 images" in section.findings[2]
     for table in section.tables.values():
         assert len(table.header) == len(table.kinds)

@@ -5,11 +5,13 @@ Shape suffixes: N images, K classes, M kinds of images, B resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cifarlab.evaluation.arrays import arrays_of, images_of
@@ -24,8 +26,11 @@ from cifarlab.evaluation.intervals import (
     share_text,
 )
 from cifarlab.evaluation.section import Section, Subject, Table
+from cifarlab.metrics import label_ranks
+from cifarlab.phrases import count, listed
 
 _TOP = (1, 2, 3, 5)
+_MOST_NAMES = 12  # of classes in a note; the rest is counted
 _SUMMARIES = ("macro_f1", "balanced_accuracy", "cohens_kappa", "matthews_correlation")
 
 
@@ -77,18 +82,6 @@ def confusion_counts(
     return np.bincount(pairs_N, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
-def label_ranks(logits_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many classes stand before the true one: int64, N, 0 for a right answer.
-
-    Of equal logits the first class stands first, as it does for the answer itself.
-    """
-    own_N1 = np.take_along_axis(logits_NK, labels_N[:, None], 1)
-    earlier_NK = np.arange(logits_NK.shape[1]) < labels_N[:, None]
-    before_NK = (logits_NK > own_N1) | ((logits_NK == own_N1) & earlier_NK)
-    ranks_N: NDArray[np.int64] = before_NK.sum(1).astype(np.int64)
-    return ranks_N
-
-
 def brier_scores(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return for each image the squared distance of its probabilities from the truth, summed over the classes.
 
@@ -103,7 +96,7 @@ def brier_scores(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int
 
 
 def _accuracies(logits_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> dict[str, Any]:
-    ranks_N = label_ranks(logits_NK, labels_N)
+    ranks_N = label_ranks(torch.from_numpy(logits_NK), torch.from_numpy(labels_N))
     counted = [(k, int((ranks_N < k).sum())) for k in _TOP if k < logits_NK.shape[1]]
     top_k = [{"k": k, **proportion(right, len(labels_N))} for k, right in counted]
     return {"accuracy": proportion(counted[0][1], len(labels_N)), "top_k": top_k}
@@ -125,12 +118,19 @@ def summary_figures(confusion_KK: NDArray[np.int64], seed: int) -> dict[str, Any
         Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", Computational
         Biology and Chemistry 28, 367-374.
     """
+    from scipy.sparse import csr_array
+
     true_M, given_M = confusion_KK.nonzero()
     counts_M = confusion_KK[true_M, given_M]
-    one_hot_KK = np.eye(len(confusion_KK))
+    cells, shape = np.arange(len(counts_M)), (len(counts_M), len(confusion_KK))
+    # sparse, for of a thousand classes there are many thousand cells
+    true_MK, given_MK, hits_MK = (
+        csr_array((weights, (cells, classes_M)), shape=shape)
+        for weights, classes_M in ((cells >= 0, true_M), (cells >= 0, given_M), (true_M == given_M, true_M))
+    )
 
     def statistics(draws_BM: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _summaries(draws_BM, one_hot_KK[true_M], one_hot_KK[given_M])
+        return _summaries(draws_BM @ true_MK, draws_BM @ given_MK, draws_BM @ hits_MK)
 
     values = statistics(counts_M[None].astype(np.float64))[0]
     ends = bootstrap(counts_M, statistics, seed, "confusion matrix")
@@ -138,14 +138,13 @@ def summary_figures(confusion_KK: NDArray[np.int64], seed: int) -> dict[str, Any
 
 
 def _summaries(
-    draws_BM: NDArray[np.float64], true_MK: NDArray[np.float64], given_MK: NDArray[np.float64]
+    there_BK: NDArray[np.float64], named_BK: NDArray[np.float64], hits_BK: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the four summaries of each confusion matrix, B x 4, given the counts of its cells, B x M.
+    """Return the four summaries, B x 4, given the images of each class, those called so, and those that are both.
 
     A class without images counts in no recall; one that is neither there nor named counts in no F1.
     """
-    there_BK, named_BK, hits_BK = draws_BM @ true_MK, draws_BM @ given_MK, draws_BM @ (true_MK * given_MK)
-    total_B, right_B = draws_BM.sum(1), hits_BK.sum(1)
+    total_B, right_B = there_BK.sum(1), hits_BK.sum(1)
     both_B = (there_BK * named_BK).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         macro_f1_B = np.nanmean(2 * hits_BK / (there_BK + named_BK), axis=1)
@@ -208,7 +207,7 @@ def _notes(figures: Mapping[str, Any], logits_NK: NDArray[np.float64]) -> list[s
     ]
     absent = [row["name"] for row in figures["per_class"] if not row["support"]]
     if absent:
-        notes.append(f"Without an image, and so without a recall: {', '.join(absent)}.")
+        notes.append(f"Without an image, and so without a recall: {listed(absent, _MOST_NAMES)}.")
     highest_N2 = np.partition(logits_NK, -2, axis=1)[:, -2:]
     ties = int((highest_N2[:, 0] == highest_N2[:, 1]).sum())
     if ties:
@@ -220,19 +219,19 @@ def _notes_on_costs(costs_KK: NDArray[np.float64], names: Sequence[str]) -> list
     notes = ["Costs are in the unit of the file of costs; the second rule trusts the probabilities as they are."]
     charged = [names[k] for k in np.flatnonzero(costs_KK.diagonal()).tolist()]
     if charged:
-        notes.append(f"The file charges right answers too: {', '.join(charged)}.")
+        notes.append(f"The file charges right answers too: {listed(charged, _MOST_NAMES)}.")
     return notes
 
 
 def _findings(subject: Subject, figures: Mapping[str, Any], confusion_KK: NDArray[np.int64]) -> list[str]:
-    count = figures["num_images"]
-    lines = [f"{share_text(figures['accuracy'])} of {images_of(subject.split, count)} are named rightly."]
+    images = images_of(subject.split, figures["num_images"])
+    lines = [f"The model gives the right class to {share_text(figures['accuracy'])} of {images}."]
     there = [row for row in figures["per_class"] if row["support"]]
     worst = min(there, key=lambda row: row["recall"]["value"])
     if worst["recall"]["value"] < 1:
         lines.append(
-            f"The hardest class is {worst['name']}: {share_text(worst['recall'])} of its {worst['support']:,} images "
-            "are found."
+            f"Found least often is {worst['name']}: {share_text(worst['recall'])} of its "
+            f"{count(worst['support'], 'image')}."
         )
     wrong_KK = confusion_KK - np.diag(confusion_KK.diagonal())
     if wrong_KK.any():
@@ -242,13 +241,23 @@ def _findings(subject: Subject, figures: Mapping[str, Any], confusion_KK: NDArra
             f"{wrong_KK[true, given]:,} of {confusion_KK[true].sum():,} images."
         )
     if "costs" in figures:
-        costs = figures["costs"]
-        lines.append(
-            f"By the given costs an image costs {number_text(costs['most_probable'], 4)} on average; "
-            f"{number_text(costs['least_cost'], 4)} if the answer of least expected cost is given instead of the most "
-            f"probable, which changes {costs['num_changed']:,} answers."
-        )
+        lines.append(_cost_sentence(figures["costs"]))
     return lines
+
+
+def _cost_sentence(costs: Mapping[str, Any]) -> str:
+    mean, saving, changed = costs["most_probable"], costs["saving"], costs["num_changed"]
+    digits = 4 if not mean["value"] else max(0, 3 - math.floor(math.log10(mean["value"])))
+    line = f"By the given costs an image costs {number_text(mean, digits)} on average."
+    if not changed:
+        return f"{line} No answer changes if that of least expected cost is given instead of the most probable."
+    ends = saving["interval"]
+    loss = {"value": -saving["value"], "interval": None if ends is None else [-ends[1], -ends[0]]}
+    effect = f"saves {number_text(saving, digits)}" if saving["value"] >= 0 else f"adds {number_text(loss, digits)}"
+    return (
+        f"{line} Giving the answer of least expected cost instead of the most probable {effect} an image; it changes "
+        f"{count(changed, 'answer')}."
+    )
 
 
 def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> dict[str, Table]:
