@@ -56,6 +56,10 @@ def test_accuracy_and_drop(sets: dict[str, ImageSet]) -> None:
     assert v6["drop"]["value"] == pytest.approx(-0.05)
     assert section.skipped == ""
     assert len(section.findings) == 2
+    assert ": 14.8 points" in section.findings[0]
+    assert " less than on " in section.findings[0]
+    assert ": 5.0 points" in section.findings[1]
+    assert " more than on " in section.findings[1]
     table = section.tables["shifted_sets"]
     assert all(len(row) == len(table.header) == len(table.kinds) for row in table.rows)
 

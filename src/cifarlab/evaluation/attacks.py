@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifarlab.device import keep_freed_memory
 from cifarlab.evaluation.arrays import images_of
 from cifarlab.evaluation.attacking import Attacked, apgd, pgd
 from cifarlab.evaluation.intervals import proportion, share_text
-from cifarlab.evaluation.probing import NO_MODEL, PLAIN, model_and_images, plain_answers, stratified
+from cifarlab.evaluation.probing import NO_MODEL, PLAIN, measured_on, model_and_images, plain_answers, stratified
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.plots.robustness import attacks_figure
 from cifarlab.seeding import derive_generator
@@ -85,8 +84,6 @@ def attacks_section(subject: Subject) -> Section:
     if at_hand is None:
         return Section(skipped=NO_MODEL)
     classifier, images = at_hand
-    if classifier.device.type == "cpu":
-        keep_freed_memory()
     chosen_M = stratified(images.labels_N, subject.options.num_attacked, subject.options.seed, "attacks")
     images_MCHW, labels_M = images.images_NCHW[chosen_M], images.labels_N[chosen_M]
     right_M = torch.from_numpy(plain_answers(classifier, images_MCHW)) == labels_M
@@ -100,15 +97,12 @@ def attacks_section(subject: Subject) -> Section:
             withstood = int((~one.fooled_N).sum())
             subject.notify(f"{attack} within {levels} of 255 levels: {withstood:,} of {len(labels_N):,} still right")
     figures = attack_figures(len(chosen_M), int(right_M.sum()), assaults)
-    notes = [_RULES, _STEPS, _PROVES_NOTHING, PLAIN]
-    if len(chosen_M) < len(images):
-        notes.append(f"Measured on {len(chosen_M):,} of {images_of(subject.split, len(images))}, the same for all.")
     return Section(
         findings=_findings(figures, subject.split),
         figures=figures,
         tables={"attacks": _table(figures)},
         plots={"attacks": attacks_figure(_bars(figures), "Accuracy under attack")},
-        notes=tuple(notes),
+        notes=(_RULES, _STEPS, _PROVES_NOTHING, PLAIN, *measured_on(subject.split, len(chosen_M), len(images))),
         captions={"attacks": _CAPTION},
     )
 

@@ -26,6 +26,7 @@ from cifarlab.evaluation.probing import (
     NO_MODEL,
     PLAIN,
     bootstrap_means,
+    measured_on,
     model_and_images,
     plain_answers,
     stratified,
@@ -44,7 +45,10 @@ _REGENERATED = (
 _FROST = "Frost: regenerated, other texture. The published one lays photographs over the image, ours icy textures."
 _FETCH = "cifarlab fetch cifar10-c brings the official files (2.9 GB); then evaluate the test split."
 _OTHER_IMAGES = "The official CIFAR-10-C files show the 10,000 test images of CIFAR-10; other images were judged."
-_OFFICIAL = "The corrupted images are those of the official CIFAR-10-C files."
+_OFFICIAL = (
+    "The corrupted images are those of the official CIFAR-10-C files, as they lie here: sizes and labels were compared "
+    "with the published ones; every byte is only by cifarlab fetch cifar10-c."
+)
 _SIZE = "The severities are meant for images of 32 x 32 pixels; these have {0} x {1}."
 _CAPTIONS = {
     "corruptions": "Accuracy in per cent under every corruption and severity; left, the same images as they are.",
@@ -81,8 +85,6 @@ def corruptions_section(subject: Subject) -> Section:
         subject.notify(f"{corruption.title}: {per_cent(row_SM.mean(), 1)} right, mean of five severities")
     figures = corruption_figures(clean_M, right_CSM, subject.options.seed)
     figures["source"] = "regenerated" if official is None else "official"
-    if len(chosen_M) < len(images):
-        notes.append(f"Measured on {len(chosen_M):,} of {images_of(subject.split, len(images))}, the same for all.")
     return Section(
         findings=_findings(figures, subject.split),
         figures=figures,
@@ -99,7 +101,7 @@ def corruptions_section(subject: Subject) -> Section:
                 "Accuracy by family and severity",
             ),
         },
-        notes=(*notes, PLAIN),
+        notes=(*notes, *measured_on(subject.split, len(chosen_M), len(images)), PLAIN),
         captions=_CAPTIONS,
     )
 
@@ -193,7 +195,9 @@ def _findings(figures: dict[str, Any], split: str) -> tuple[str, ...]:
         f"{share_text(figures['clean'])} on the same {same} as they are: {lost} are lost.",
         f"The mildest of five severities leaves {share_text(mild)}, the strongest {share_text(strong)}.",
         f"Worst is {titles[worst]} with {share_text(worst_figure)}, best {titles[best]} with "
-        f"{share_text(best_figure)}; of the four families {families[0][0]} harms most, {families[-1][0]} least.",
+        f"{share_text(best_figure)}.",
+        f"Of the four families {families[0][0]} harms most, with {share_text(families[0][1])} left, and "
+        f"{families[-1][0]} least, with {share_text(families[-1][1])}.",
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cifarlab.evaluation.arrays import images_of
 from cifarlab.evaluation.intervals import NUM_RESAMPLES, bootstrap_figure, percentile_ends
 from cifarlab.evaluation.section import Subject
 from cifarlab.inference import predict_logits
@@ -59,6 +60,11 @@ def stratified(labels_N: torch.Tensor, count: int, seed: int, purpose: str) -> t
         members = (labels_N == label).nonzero().flatten()
         chosen.append(members[torch.randperm(len(members), generator=generator)[:share]])
     return torch.cat(chosen).sort().values
+
+
+def measured_on(split: str, chosen: int, total: int) -> tuple[str, ...]:
+    """Return the note that only some images of a split were taken; nothing where all were."""
+    return (f"Measured on {chosen:,} of {images_of(split, total)}, the same for all.",) if chosen < total else ()
 
 
 def plain_answers(classifier: Classifier, images_NCHW: torch.Tensor) -> NDArray[np.int64]:

@@ -76,9 +76,13 @@ def _findings(figures: dict[str, Any], split: str) -> tuple[str, ...]:
     for name, one in figures["sets"].items():
         drop = one["drop"]
         low, high = drop["interval"]
+        if drop["value"] >= 0:
+            change = f"{points(drop['value'], (low, high))} less"
+        else:
+            change = f"{points(-drop['value'], (-high, -low))} more"
         lines.append(
             f"On the {images_of('given', one['accuracy']['images'])} of CIFAR-10.1 {name}, gathered anew years later, "
-            f"{share_text(one['accuracy'])} are right: {points(drop['value'], (low, high))} less than on "
+            f"{share_text(one['accuracy'])} are right: {change} than on "
             f"{images_of(split, judged['images'])} ({share_text(judged)})."
         )
     return tuple(lines)

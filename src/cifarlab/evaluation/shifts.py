@@ -25,6 +25,7 @@ from cifarlab.evaluation.probing import (
     NO_MODEL,
     PLAIN,
     bootstrap_means,
+    measured_on,
     model_and_images,
     plain_answers,
     stratified,
@@ -145,15 +146,12 @@ def shifts_section(subject: Subject) -> Section:
         answers.append(np.stack([plain_answers(classifier, moved(plain_MCHW, way)) for way in group.ways]))
         subject.notify(f"{group.title}: {per_cent((answers[-1] == labels_M).mean(), 1)} right")
     figures = shift_figures(groups, before_M, answers, labels_M, subject.options.seed)
-    notes = [_NOTE, PLAIN]
-    if len(chosen_M) < len(images):
-        notes.append(f"Measured on {len(chosen_M):,} of {images_of(subject.split, len(images))}, the same for all.")
     return Section(
         findings=_findings(figures, subject.split),
         figures=figures,
         tables=_tables(groups, figures),
         plots={"shifts": shifts_figure(_levels(figures), figures["clean"]["value"], "Accuracy of moved pictures")},
-        notes=tuple(notes),
+        notes=(_NOTE, PLAIN, *measured_on(subject.split, len(chosen_M), len(images))),
         captions={"shifts": _CAPTION},
     )
 
