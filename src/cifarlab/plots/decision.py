@@ -175,7 +175,7 @@ def line_chart(
             canvas.mark(across(at_x), up(at_y), "computed", "strong")
             width = BOLD * len(words)
             beside_it = across(at_x) + (10 if across(at_x) < (left + right) / 2 else -10 - width)
-            start = min(max(beside_it, 0.0), canvas.width - width)
+            start = max(left + 4, min(beside_it, canvas.width - width))
             canvas.text(start, up(at_y) - 9 - 15 * (number % 2), words, "note")
         canvas.height = bottom + 46
 

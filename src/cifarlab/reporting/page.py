@@ -181,6 +181,12 @@ def _extra(analysis: Analysis, command: str) -> list[Entry]:
         label = f"Share of the draws in which {analysis.tornado.first} is cheaper than {analysis.tornado.second}"
         source = "cifarlab.reporting.charts.share_cheaper"
         entries.append(Entry("page.share_cheaper", label, share, None, None, "share", "computed", source, "", command))
+    for number, switch in enumerate(analysis.switches, 1):
+        if switch.base:
+            label = f"{switch.label}: how far {switch.value:.4g} is from the most likely value"
+            source, far = "switching value over base value, less one", switch.value / switch.base - 1
+            name = f"page.switch.{number}.distance"
+            entries.append(Entry(name, label, far, None, None, "share", "computed", source, "", command))
     for number, risk in enumerate(analysis.risks, 1):
         label, unit = f"{risk.name}: {risk.why} {risk.mitigation}", "probability times impact, 1 to 9"
         entries.append(Entry(f"risk.{number}", label, risk.score, None, None, unit, "assumed", risk.source, "", ""))
