@@ -149,7 +149,29 @@ def test_on_test_the_temperature_comes_from_val_alone() -> None:
     assert other["temperature"] == found["temperature"]
     assert "too sure" in section.findings[0]
     assert "2,000 validation images" in section.findings[2]
+    gain = found["log_loss_gain"]
+    assert f"a gain of {gain['value']:.4f} (95 % interval {gain['interval'][0]:.4f} to " in section.findings[2]
+    assert section.findings[2].endswith(").")
     json.dumps(found, allow_nan=False)
+
+
+def test_a_temperature_that_does_harm_or_is_not_shown_to_help_is_said_so() -> None:
+    val, honest = over_confident(2000, 4, 3.0), calibrated_answers(2000, 4, seed=1)
+    harmful = calibration.calibration_section(subject(honest, val=val))
+    assert harmful.figures["log_loss_gain"]["interval"][1] < 0
+    assert harmful.findings[2].endswith(": it does harm here.")
+    few = calibrated_answers(80, 4, seed=1)
+    needless = calibration.calibration_section(subject(few, val=calibrated_answers(2000, 4, seed=2)))
+    assert needless.figures["log_loss_gain"]["interval"][0] < 0 < needless.figures["log_loss_gain"]["interval"][1]
+    assert needless.findings[2].endswith(": that it helps is not shown.")
+
+
+def test_answers_to_val_that_are_those_judged_are_seen_through() -> None:
+    answers = over_confident(1000, 4, 2.0)
+    twice = calibration.calibration_section(subject(answers, val=answers, split="given")).figures
+    assert twice["temperature"]["cross_fitted"]
+    other = (answers[0], np.roll(answers[1], 1))
+    assert not calibration.calibration_section(subject(answers, val=other)).figures["temperature"]["cross_fitted"]
 
 
 def test_on_val_itself_the_figures_are_cross_fitted_and_say_so() -> None:
@@ -199,6 +221,6 @@ def test_whether_chance_explains_the_error_is_said() -> None:
     honest = calibration.calibration_section(subject(calibrated_answers(2000, 4, seed=3)))
     assert honest.figures["before"]["ece"] < honest.figures["before"]["ece_by_chance_95"]
     assert "no more than chance alone explains" in honest.findings[1]
-    assert "is as sure as it may be" in honest.findings[0]
+    assert "neither too sure nor too unsure, as far as these images show" in honest.findings[0]
     boastful = calibration.calibration_section(subject(over_confident(2000, 4, 3.0)))
     assert "calibration error), more than chance alone explains" in boastful.findings[1]

@@ -113,7 +113,7 @@ def test_absent_classes_have_no_figure_and_faultless_ones_no_interval() -> None:
     assert [row["auroc"]["value"] for row in rows] == [1, 1, None]
     assert [row["auroc"]["interval"] for row in rows] == [None, None, None]
     assert any(note.endswith("one side only: class c.") for note in section.notes)
-    assert any(note.endswith("without an interval: class a, class b.") for note in section.notes)
+    assert any(note.endswith("without an interval: class a and class b.") for note in section.notes)
     json.dumps(section.figures, allow_nan=False)
 
 
@@ -138,6 +138,6 @@ def test_ties_count_half() -> None:
 def test_findings_name_the_hardest_class() -> None:
     section = ranking.ranking_section(subject(random_answers(500, 4)))
     worst = min(section.figures["per_class"], key=lambda row: row["average_precision"]["value"])
-    assert f"hardest to tell from the rest is {worst['name']}" in section.findings[1]
+    assert f"Told least well from the rest is {worst['name']}" in section.findings[1]
     assert set(section.plots) == {"roc", "precision_recall"}
     assert [row[0] for row in section.tables["ranking"].rows] == [row["name"] for row in section.figures["per_class"]]

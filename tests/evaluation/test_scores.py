@@ -14,7 +14,7 @@ from tests.evaluation.answers import random_answers, subject
 from cifarlab import metrics
 from cifarlab.errors import DataError
 from cifarlab.evaluation import scores
-from cifarlab.evaluation.intervals import bootstrap, mean_figure, proportion
+from cifarlab.evaluation.intervals import bootstrap, mean_figure, proportion, share_text
 from cifarlab.stats import clopper_pearson_interval
 
 
@@ -69,6 +69,15 @@ def test_a_share_has_the_intervals_of_scipy(right: int, total: int) -> None:
     assert found["interval"] == pytest.approx([wilson.low, wilson.high], abs=1e-12)
     assert found["clopper_pearson"] == pytest.approx([clopper.low, clopper.high], abs=1e-12)
     assert found["clopper_pearson"][0] <= found["value"] <= found["clopper_pearson"][1]
+
+
+def test_nearly_all_is_not_written_as_all() -> None:
+    assert share_text({"value": 0.999998, "interval": [0.99999, 0.999999]}) == (
+        "99.9998 % (95 % interval 99.9990 to 99.9999 %)"
+    )
+    assert share_text(proportion(3, 1_000_000)).startswith("0.0003 % (95 % interval 0.0001 to 0.0009 %)")
+    assert share_text(proportion(7, 7)).startswith("100.00 % (95 % interval 64.57 to 100.00 %)")
+    assert share_text(proportion(0, 7)).startswith("0.00 %")
 
 
 def test_the_exact_interval_is_where_the_binomial_tails_are_two_and_a_half_per_cent() -> None:

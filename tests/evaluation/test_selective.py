@@ -130,7 +130,7 @@ def test_on_test_the_threshold_comes_from_val_alone_and_is_checked() -> None:
     assert not found["same_images"]
     other = selective.selective_section(subject((test[0], np.roll(test[1], 1)), val=val, wanted_accuracy=0.97))
     assert other.figures["threshold"]["value"] == found["value"]
-    assert "97.0 % of the time" in section.findings[1]
+    assert "97 % of the time" in section.findings[1]
     assert "of 4,000 test images get an answer" in section.findings[1]
     json.dumps(section.figures, allow_nan=False)
 
@@ -179,4 +179,36 @@ def test_no_judged_image_may_reach_the_threshold() -> None:
     judged = section.figures["threshold"]["judged"]
     assert judged["coverage"]["value"] == 0
     assert judged["accuracy"]["value"] is None
-    assert "-" in section.findings[1]
+    assert section.findings[1].endswith("as chosen on val: of 2 test images it is that sure of none.")
+
+
+def test_a_threshold_that_does_not_hold_is_said_so() -> None:
+    val, test = calibrated_answers(4000, 4, 0, scale=4.0), random_answers(2000, 4, skill=4.0)
+    poor = (3 * test[0], np.where(np.arange(2000) % 3, test[1], (test[1] + 1) % 4))
+    section = selective.selective_section(subject(poor, val=val, wanted_accuracy=0.97))
+    assert section.findings[1].endswith("fewer than wanted: the threshold does not hold here.")
+    held = selective.selective_section(
+        subject(calibrated_answers(4000, 4, 1, scale=4.0), val=val, wanted_accuracy=0.97)
+    )
+    assert "does not hold" not in held.findings[1]
+
+
+def test_answers_to_val_that_are_those_judged_are_seen_through() -> None:
+    answers = calibrated_answers(4000, 4, 0, scale=4.0)
+    section = selective.selective_section(subject(answers, val=answers, split="given", wanted_accuracy=0.95))
+    assert section.figures["threshold"]["same_images"]
+    assert any("chosen on the images judged here" in note for note in section.notes)
+
+
+def test_where_confidence_cannot_leave_a_tenth_out_that_is_said() -> None:
+    logits_NK = np.array([[9.0, 0.0]] * 40 + [[1.0, 0.0]] * 60)
+    for answers in ((logits_NK, np.zeros(100, dtype=int)), (logits_NK[:5], np.zeros(5, dtype=int))):
+        assert "no tenth can be left out by confidence" in selective.selective_section(subject(answers)).findings[0]
+
+
+def test_a_wish_is_written_as_it_was_given() -> None:
+    section = selective.selective_section(
+        subject(random_answers(50, 3), val="same", split="val", wanted_accuracy=0.9995)
+    )
+    assert "right 99.95 % of the time" in section.findings[1]
+    assert "accuracy of 99.95 %; even without a mistake" in section.notes[0]

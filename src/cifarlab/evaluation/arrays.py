@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarlab.errors import DataError
-from cifarlab.evaluation.section import Scored
+from cifarlab.evaluation.section import Scored, Subject
 
 _CALLED = {"test": "test image", "val": "validation image"}
 
@@ -56,6 +56,18 @@ def confidences(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
 
     highest_N: NDArray[np.float64] = softmax(logits_NK, axis=1).max(1)
     return highest_N
+
+
+def judged_on_val(subject: Subject) -> bool:
+    """Return whether what is fitted or chosen on val would be judged by the very images it was fitted on.
+
+    Files of answers may hold the same ones twice over, so what they say is compared.
+    """
+    judged, val = subject.judged, subject.val
+    if val is None or subject.split == "val" or val is judged:
+        return val is not None
+    same_labels = np.array_equal(judged.labels_N.numpy(), val.labels_N.numpy())
+    return same_labels and np.array_equal(judged.logits_NK.cpu().numpy(), val.logits_NK.cpu().numpy())
 
 
 def images_of(split: str, count: int) -> str:

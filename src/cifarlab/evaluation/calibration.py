@@ -6,15 +6,15 @@ Shape suffixes: N images, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifarlab.evaluation.arrays import arrays_of, images_of, no_val
-from cifarlab.evaluation.intervals import mean_figure, proportion, share_text
+from cifarlab.evaluation.arrays import arrays_of, images_of, judged_on_val, no_val
+from cifarlab.evaluation.intervals import mean_figure, number_text, proportion, share_text
 from cifarlab.evaluation.scores import brier_scores
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.metrics import expected_calibration_error, reliability_table
@@ -133,7 +133,7 @@ def _temperature(subject: Subject, judged: _Arrays) -> tuple[tuple[NDArray[np.fl
     if subject.val is None:
         return None, f"No temperature, for {no_val(subject.split)}."
     logits_NK, labels_N = judged
-    crossed = subject.split == "val" or subject.val is subject.judged
+    crossed = judged_on_val(subject)
     val_NK, val_labels_N = judged if crossed else arrays_of(subject.val, "val", len(subject.class_names))
     if len(val_labels_N) < _FEWEST:
         return None, f"No temperature: {len(val_labels_N)} validation images are too few to fit one ({_FEWEST} needed)."
@@ -216,7 +216,8 @@ def adaptive_error(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]
 
     References:
         Nguyen and O'Connor (2015), "Posterior calibration and exploratory analysis for natural language processing
-        models", arXiv 1508.05154.
+        models", arXiv 1508.05154 (the bins; they square the gaps); Mukhoti et al. (2020), "Calibrating deep neural
+        networks using focal loss", arXiv 2002.09437 (their mean, as here).
     """
     from scipy.stats import rankdata
 
@@ -295,23 +296,31 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     before, after = figures["before"], figures["after"]
     gap = before["overconfidence"]
     low, high = gap["interval"] or (gap["value"], gap["value"])
-    verdict = "is too sure" if low > 0 else "is not sure enough" if high < 0 else "is as sure as it may be on average"
+    doubt = "is neither too sure nor too unsure, as far as these images show"
+    verdict = "is too sure" if low > 0 else "is not sure enough" if high < 0 else doubt
     lines = [
-        f"The model {verdict}: its mean confidence is {per_cent(before['mean_confidence'])}, and "
+        f"On average the model {verdict}: its mean confidence is {per_cent(before['mean_confidence'])}, and "
         f"{share_text(before['accuracy'])} of {images_of(subject.split, figures['num_images'])} are right.",
         f"Confidence and accuracy lie {_points(before['ece'])} apart on average (expected calibration error), "
         f"{'more' if before['ece'] > before['ece_by_chance_95'] else 'no more'} than chance alone explains: it gives "
         f"about {_points(before['ece_by_chance'])}, and rarely more than {_points(before['ece_by_chance_95'])}.",
     ]
     if after is not None:
-        value = figures["temperature"]["value"]
+        value, gain = figures["temperature"]["value"], figures["log_loss_gain"]
         lines.append(
             f"Dividing the logits by a temperature of {number(value, 3)}, fitted on "
             f"{images_of('val', figures['temperature']['num_images'])}, brings the error from {_points(before['ece'])} "
             f"to {_points(after['ece'])} and the log loss from {number(before['log_loss'], 4)} to "
-            f"{number(after['log_loss'], 4)}."
+            f"{number(after['log_loss'], 4)}, a gain of {number_text(gain, 4)}{_not_shown(gain['interval'])}."
         )
     return lines
+
+
+def _not_shown(ends: Sequence[float] | None) -> str:
+    """Say of a gain what its interval does not show."""
+    if ends is None or ends[0] > 0:
+        return ""
+    return ": it does harm here" if ends[1] < 0 else ": that it helps is not shown"
 
 
 def _tables(figures: Mapping[str, Any]) -> dict[str, Table]:

@@ -18,6 +18,7 @@ from cifarlab.stats import clopper_pearson_interval, t_interval, wilson_interval
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
+_MOST_DIGITS = 8  # of a share in per cent
 _ROUNDING = 1e-12  # relative, of figures above 1
 _MOST_CELLS = 2**22  # numbers of resamples held at once, 32 MiB
 
@@ -144,7 +145,16 @@ def share_text(figure: Mapping[str, Any]) -> str:
     """Return a share in words: "94.12 % (95 % interval 93.64 to 94.57 %)"; a dash where it is not known."""
     if figure["value"] is None:
         return per_cent(math.nan)
-    return f"{per_cent(figure['value'])}{_interval_text(figure['interval'], 100, ' %')}"
+    digits = share_digits(figure["value"])
+    return f"{per_cent(figure['value'], digits)}{_interval_text(figure['interval'], 100, ' %', digits)}"
+
+
+def share_digits(share: float) -> int:
+    """Return with how many decimals a share is written in per cent: two, or more so that nearly all is not all."""
+    digits = 2
+    while digits < _MOST_DIGITS and round(100 * share, digits) in (0, 100) and 0 < share < 1:
+        digits += 1
+    return digits
 
 
 def number_text(figure: Mapping[str, Any], digits: int = 3) -> str:
@@ -154,7 +164,7 @@ def number_text(figure: Mapping[str, Any], digits: int = 3) -> str:
     return f"{number(figure['value'], digits)}{_interval_text(figure['interval'], 1, '', digits)}"
 
 
-def _interval_text(ends: Sequence[float] | None, scale: float, unit: str, digits: int = 2) -> str:
+def _interval_text(ends: Sequence[float] | None, scale: float, unit: str, digits: int) -> str:
     if ends is None:
         return ""
     low, high = (number(scale * end, digits) for end in ends)

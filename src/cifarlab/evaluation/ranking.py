@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from cifarlab.evaluation.arrays import arrays_of, images_of
 from cifarlab.evaluation.intervals import CONFIDENCE, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
+from cifarlab.phrases import listed
 
 _MOST_POINTS, _FEWEST_POINTS = 3000, 80  # of all drawn curves together; of each
+_MOST_NAMES = 12  # of classes in a note; the rest is counted
 
 
 def ranking_section(subject: Subject) -> Section:
@@ -33,13 +35,14 @@ def ranking_section(subject: Subject) -> Section:
     names = subject.class_names
     logits_NK, labels_N = arrays_of(subject.judged, subject.split, len(names))
     probabilities_NK = softmax(logits_NK, axis=1)
-    per_class, influences = [], []
+    per_class: list[dict[str, Any]] = []
+    influence_N = np.zeros(len(labels_N))  # on the sum of all classes' AUROC
     for k, name in enumerate(names):
         positive_N = labels_N == k
-        figures, influence_N = class_ranking(probabilities_NK[:, k], positive_N)
+        figures, own_N = class_ranking(probabilities_NK[:, k], positive_N)
         per_class.append({"name": name, "support": int(positive_N.sum()), **figures})
-        if influence_N is not None:
-            influences.append(influence_N)
+        if own_N is not None:
+            influence_N += own_N
     known = [row for row in per_class if row["auroc"]["value"] is not None]
     if not known:
         reason = f"all {images_of(subject.split, len(labels_N))} are of one class; give images of two at least"
@@ -47,7 +50,7 @@ def ranking_section(subject: Subject) -> Section:
     figures = {
         "num_images": len(labels_N),
         "per_class": per_class,
-        "macro_auroc": _macro_auroc(known, influences),
+        "macro_auroc": _macro_auroc(known, influence_N / len(known)),
         "macro_average_precision": {
             "value": float(np.mean([row["average_precision"]["value"] for row in known])),
             "interval": None,
@@ -154,9 +157,9 @@ def logit_interval(value: float, error: float) -> list[float] | None:
     return [float(expit(logit(value) + sign * half_width)) for sign in (-1, 1)]
 
 
-def _macro_auroc(known: Sequence[Mapping[str, Any]], influences: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+def _macro_auroc(known: Sequence[Mapping[str, Any]], influence_N: NDArray[np.float64]) -> dict[str, Any]:
     value = float(np.mean([row["auroc"]["value"] for row in known]))
-    ends = logit_interval(value, standard_error(np.mean(influences, axis=0)))
+    ends = logit_interval(value, standard_error(influence_N))
     return {"value": value, "interval": ends, "method": "DeLong, logit", "confidence": CONFIDENCE}
 
 
@@ -164,10 +167,10 @@ def _notes(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = ["Each class is taken against all others together; their share of the images sets the average precision."]
     absent = [row["name"] for row in per_class if row["auroc"]["value"] is None]
     if absent:
-        notes.append(f"Without a figure, for there are images on one side only: {', '.join(absent)}.")
+        notes.append(f"Without a figure, for there are images on one side only: {listed(absent, _MOST_NAMES)}.")
     faultless = [row["name"] for row in per_class if row["auroc"]["value"] == 1]
     if faultless:
-        notes.append(f"Told apart without a fault, so without an interval: {', '.join(faultless)}.")
+        notes.append(f"Told apart without a fault, so without an interval: {listed(faultless, _MOST_NAMES)}.")
     return notes
 
 
@@ -180,7 +183,7 @@ def _findings(subject: Subject, figures: Mapping[str, Any], known: Sequence[Mapp
     worst = min(known, key=lambda row: row["average_precision"]["value"])
     if worst["average_precision"]["value"] < 1:
         lines.append(
-            f"The class hardest to tell from the rest is {worst['name']}: AUROC {share_text(worst['auroc'])}, average "
+            f"Told least well from the rest is {worst['name']}: AUROC {share_text(worst['auroc'])}, average "
             f"precision {share_text(worst['average_precision'])}."
         )
     return lines

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.evaluation.arrays import arrays_of, confidences, images_of, no_val
-from cifarlab.evaluation.intervals import proportion, share_text
+from cifarlab.evaluation.arrays import arrays_of, confidences, images_of, judged_on_val, no_val
+from cifarlab.evaluation.intervals import proportion, share_digits, share_text
 from cifarlab.evaluation.section import Scored, Section, Subject, Table
 from cifarlab.phrases import per_cent
 from cifarlab.stats import clopper_pearson_interval
@@ -172,7 +172,7 @@ def _threshold(
     known: dict[str, Any] = {"wanted_accuracy": wanted, "value": None, "val": None, "judged": None}
     if subject.val is None:
         return known, [f"No threshold, for {no_val(subject.split)}."]
-    same = subject.split == "val" or subject.val is subject.judged
+    same = judged_on_val(subject)
     val_confidence_N, val_right_N = (
         (confidence_N, right_N) if same else _confidences(subject.val, "val", len(subject.class_names))
     )
@@ -182,7 +182,7 @@ def _threshold(
         few = "" if len(val_right_N) >= needed else f"; even without a mistake that takes {needed:,} of them"
         return known, [
             f"No threshold on the {images_of('val', len(val_right_N))} is shown to give an accuracy of "
-            f"{per_cent(wanted)}{few}; want less, or use more validation images."
+            f"{_wanted(wanted)}{few}; want less, or use more validation images."
         ]
     groups = kept_by_threshold(val_confidence_N, val_right_N)
     point = _point(groups, chosen, len(val_right_N))
@@ -195,7 +195,7 @@ def _threshold(
     }
     found = {"value": point["threshold"], "val": {**point, "lower_bound": bound}, "judged": judged}
     notes = [
-        f"The threshold is the lowest whose accuracy on val is shown to reach {per_cent(wanted)}: the lower bound of "
+        f"The threshold is the lowest whose accuracy on val is shown to reach {_wanted(wanted)}: the lower bound of "
         f"Clopper and Pearson does, at 99 % from each of five starts, so that at least 95 in 100 such choices hold."
     ]
     if same:
@@ -214,26 +214,34 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
         f"If it answers only the {per_cent(most['coverage'], 0)} of {images} it is surest of, {share_text(kept)} "
         f"of these answers are right, against {per_cent(whole['value'])} of all."
     ]
+    if most["coverage"] == 1:
+        lines = [f"Of {images} no tenth can be left out by confidence: they are too few, or too many are equally sure."]
     threshold = figures["threshold"]
-    wanted = per_cent(threshold["wanted_accuracy"], 1)
     if threshold["value"] is not None:
-        judged = threshold["judged"]
-        lines.append(
-            f"To be right {wanted} of the time it must be at least {_sure(threshold['value'])} sure, as chosen "
-            f"on val: then {share_text(judged['coverage'])} of {images} get an answer, and "
-            f"{share_text(judged['accuracy'])} of these answers are right."
-        )
+        lines.append(_threshold_sentence(threshold, images))
     elif subject.val is not None:
+        wanted = _wanted(threshold["wanted_accuracy"])
         lines.append(f"No threshold on its confidence is shown to make it right {wanted} of the time.")
     return lines
 
 
-def _sure(threshold: float) -> str:
-    """Return a threshold with enough decimals to tell it from certainty."""
-    digits = 2
-    while digits < 8 and round(100 * threshold, digits) >= 100 and threshold < 1:
-        digits += 1
-    return per_cent(threshold, digits)
+def _threshold_sentence(threshold: Mapping[str, Any], images: str) -> str:
+    coverage, accuracy = threshold["judged"]["coverage"], threshold["judged"]["accuracy"]
+    wanted, value = threshold["wanted_accuracy"], threshold["value"]
+    sure = per_cent(value, share_digits(value))
+    line = f"To be right {_wanted(wanted)} of the time it must be at least {sure} sure, as chosen on val: "
+    if accuracy["value"] is None:
+        return f"{line}of {images} it is that sure of none."
+    line += (
+        f"then {share_text(coverage)} of {images} get an answer, and {share_text(accuracy)} of these answers are right"
+    )
+    broken = accuracy["interval"][1] < wanted
+    return f"{line}{', fewer than wanted: the threshold does not hold here' if broken else ''}."
+
+
+def _wanted(accuracy: float) -> str:
+    """Return a wanted accuracy with the decimals it was given with."""
+    return f"{100 * accuracy:.10g} %"
 
 
 def _tables(figures: Mapping[str, Any]) -> dict[str, Table]:

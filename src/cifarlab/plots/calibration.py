@@ -106,7 +106,7 @@ def coverage_figure(
     accuracies = [point["accuracy"] for point in points]
     axes.fill_between(coverages, lows, highs, color=SKY, alpha=0.35, linewidth=0, label="95 % interval")
     axes.plot(coverages, accuracies, color=BLUE, linewidth=2, label="accuracy of the answers kept")
-    axes.axhline(wanted, color=GREEN, linewidth=1.2, linestyle="--", label=f"wanted: {wanted:.1%}")
+    axes.axhline(wanted, color=GREEN, linewidth=1.2, linestyle="--", label=f"wanted: {100 * wanted:.10g}%")
     if chosen is not None:
         axes.errorbar(
             [chosen["coverage"]],
