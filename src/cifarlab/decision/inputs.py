@@ -18,6 +18,9 @@ from cifarlab.errors import ConfigError
 
 _FORMAT = 1
 _LONGEST_HORIZON = 10
+_FASTEST = 10.0  # growth or interest of 1,000 % a year
+_DAYS = 366
+_LARGEST = 10**12  # of any figure: a product of all factors of a cost stays a finite number
 _AMOUNT_KEYS = ("label", "low", "base", "high", "unit", "origin", "source", "date")
 _ENDS = ("low", "base", "high")
 _ABOVE_ZERO = {"people.days_per_year", "people.overhead_factor"}
@@ -250,8 +253,10 @@ def _figure(where: str, value: Any) -> float:
         raise ConfigError(f"{where} must be a number, not the text {value!r}; write 0.001, not 1e-3 or 0,001")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{where} must be a number, not {value!r}")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} must be a finite number, not {value}")
+    if abs(value) > _LARGEST:
+        raise ConfigError(f"{where} must be at most {_LARGEST:,}, beyond which no sum means anything")
     return float(value)
 
 
@@ -262,6 +267,10 @@ def _check_range(where: str, key: str, unit: str, low: float, high: float) -> No
         raise ConfigError(f"{where} must be {bound}, and its low is {low:g}")
     if unit == "share" and high > 1:
         raise ConfigError(f"{where} is a share, from 0 to 1, and its high is {high:g}; 70 % is 0.7")
+    if unit == "share per year" and high > _FASTEST:
+        raise ConfigError(f"{where} is a share a year, at most {_FASTEST:g}, and its high is {high:g}; 20 % is 0.2")
+    if key == "people.days_per_year" and not (low >= 1 and high <= _DAYS):
+        raise ConfigError(f"{where} must lie between 1 and {_DAYS}, not from {low:g} to {high:g}")
 
 
 def _date(where: str, value: Any) -> str:
@@ -307,11 +316,11 @@ def _fact(name: str, value: Any) -> Any:
         "text": isinstance(value, str) and value.strip() != "",
         "yes or no": isinstance(value, bool),
         "yes or no, or null": value is None or isinstance(value, bool),
-        "count or null": value is None or (isinstance(value, int) and number and value > 0),
-        "number or null": value is None or (number and math.isfinite(value) and value > 0),
+        "count or null": value is None or (isinstance(value, int) and number and 0 < value <= _LARGEST),
+        "number or null": value is None or (number and 0 < value <= _LARGEST),
     }[kind]
     if not fits:
-        above = " above 0" if kind in ("count or null", "number or null") else ""
+        above = f" above 0 and at most {_LARGEST:,}" if kind in ("count or null", "number or null") else ""
         raise ConfigError(f"{name} must be {kind}{above}, not {value!r}")
     if name.endswith("minimum_accuracy.limit") and value is not None and value > 1:
         raise ConfigError(f"{name} is a share, from 0 to 1, not {value:g}; 90 % is 0.9")
