@@ -43,9 +43,10 @@ def test_where_everything_is_known_and_good_all_models_pass() -> None:
         (100.0, 300.0, {"build": "met", "buy": "failed", "hybrid": "failed"}),
         (100.0, None, {"build": "met", "buy": "unknown", "hybrid": "unknown"}),
         (300.0, None, {"build": "failed", "buy": "unknown", "hybrid": "failed"}),
+        (150.0, 150.0, {"build": "met", "buy": "met", "hybrid": "unknown"}),
     ],
 )
-def test_the_hybrid_is_as_slow_as_its_slower_half(ours: float, theirs: float | None, expected: dict[str, str]) -> None:
+def test_the_hybrid_asks_one_half_after_the_other(ours: float, theirs: float | None, expected: dict[str, str]) -> None:
     inputs = with_facts(load_inputs(), vendor__latency_p99_ms=theirs)
     found = states(inputs, "latency", latency_p99_ms=ours)
     assert {option: found[option] for option in expected} == expected
@@ -81,6 +82,17 @@ def test_an_accuracy_is_met_only_where_it_was_measured_on_own_images() -> None:
     assert states(inputs, "accuracy", correct=8500, own_images=True)["build"] == "unknown"
     impossible = with_facts(load_inputs(), requirements__minimum_accuracy__limit=0.95)
     assert states(impossible, "accuracy")["buy"] == "failed"
+
+
+def test_predictions_of_the_vendor_on_own_images_are_a_measurement() -> None:
+    def found(limit: float, **given: object) -> str:
+        inputs = with_facts(load_inputs(), requirements__minimum_accuracy__limit=limit)
+        return states(inputs, "accuracy", **given)["buy"]
+
+    assert found(0.65, own_images=True, vendor_correct=7000) == "met"
+    assert found(0.75, own_images=True, vendor_correct=7000) == "failed"
+    assert found(0.70, own_images=True, vendor_correct=7000) == "unknown"
+    assert found(0.65, vendor_correct=7000) == "unknown"
 
 
 def test_only_requirements_that_must_be_met_reject_an_option() -> None:
