@@ -101,6 +101,18 @@ def test_of_draws_each_has_its_own() -> None:
     assert even.interval == pytest.approx(tuple(np.quantile(found, [0.05, 0.95])))
 
 
+def test_worlds_in_which_the_other_is_cheaper_above_are_no_part_of_the_range() -> None:
+    """With calls that cost nothing and a dear connection, building is the cheaper one below the volume, not above."""
+    _, setting, v = world()
+    odd = {**v, "vendor.price_per_1000_images": 0.0, "vendor.transfer_per_1000_images": 0.0}
+    odd |= {"vendor.integration_days": 5000.0, "serving.price_per_1000_images": 0.02}
+    assert break_even_volume("build", "buy", odd, setting, errors=False) > 0
+    draws = {key: np.array([v[key]] * 9 + [odd[key]]) for key in v}
+    even = break_even("build", "buy", v, setting, draws, errors=False)
+    assert even.share_with == 0.9
+    assert even.interval == pytest.approx((even.volume, even.volume))
+
+
 def cheapest(values: dict[str, float], setting: Setting) -> str:
     costs = present_costs(values, setting)
     return min(setting.options, key=lambda option: costs[option])
@@ -134,7 +146,7 @@ def test_switches_within_the_range_come_first_and_the_nearest_first_among_them()
     switches = switching_values(amounts, setting)
     inside = [switch.inside for switch in switches]
     assert inside == sorted(inside, reverse=True)
-    near = [abs(s.value - s.base) / s.base for s in switches if s.inside]
+    near = [abs(s.value - s.base) / (s.base or s.high - s.low) for s in switches if s.inside]
     assert near == sorted(near)
 
 

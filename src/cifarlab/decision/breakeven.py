@@ -83,7 +83,9 @@ def break_even(
     interval, share = None, 0.0
     if draws is not None:
         drawn = np.atleast_1d(break_even_volume(first, second, draws, setting, errors=errors))
-        found = drawn[~np.isnan(drawn)]
+        fixed_S = np.atleast_1d(cost_difference(first, second, draws, setting, errors=errors)[0])
+        # a volume above which second is the cheaper one is another thing, and no part of this range
+        found = drawn[~np.isnan(drawn) & np.broadcast_to(fixed_S > 0, drawn.shape)]
         share = len(found) / len(drawn)
         if share >= _FEWEST_DRAWS:
             low, high = np.quantile(found, [0.05, 0.95])
@@ -109,8 +111,8 @@ def _sentence(
         return sentence(f"{DOING[above]} costs less than {DOING[other]} at every volume ({counted}).")
     here = above if expected > volume else below
     return sentence(
-        f"{DOING[above]} costs less than {DOING[below]} above about {about(volume)} images a month, {counted}; "
-        f"{about(expected)} are expected, where {DOING[here]} is the cheaper."
+        f"{DOING[above]} costs less than {DOING[below]} above about {about(volume)} images a month in the first year, "
+        f"{counted}; {about(expected)} are expected, where {DOING[here]} is the cheaper."
     )
 
 

@@ -96,8 +96,9 @@ class BreakEven:
         second: The other.
         with_errors: Whether the cost of wrong answers counts.
         volume: Images a month in the first year; None where there is no such volume.
-        interval: 5 % and 95 % quantiles of the volume over the draws that have one; None where few have.
-        share_with: Share of draws that have a break-even volume.
+        interval: 5 % and 95 % quantiles of the volume over the draws that have one above which first is the cheaper;
+            None where few have.
+        share_with: Share of draws that have such a volume.
         expected_volume: The volume expected at base, for comparison.
         cheaper_below: Option that is cheaper below the volume, or at every volume where there is none.
         cheaper_above: Option that is cheaper above it, or at every volume.
@@ -203,9 +204,10 @@ class Simulation:
         quantiles: For each option the quantiles 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95 by their level.
         probability_cheapest: Of each option, over all options.
         probability_cheapest_admissible: Of each option that fails no requirement, among these; 0 for the others.
-        expected_regret: How much more each costs on average than the cheapest of its world.
+        expected_regret: How much more each costs on average than the cheapest of its world, of all options, also of
+            those that fail a requirement.
         value_of_knowing: What knowing every amount beforehand would save on average (expected value of perfect
-            information): the smallest expected regret among the admissible options.
+            information) in a choice among the admissible options: the least regret, counted among these alone.
     """
 
     options: tuple[OptionKey, ...]
