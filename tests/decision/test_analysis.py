@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.decision.made import all_known, curve, evidence, paired_evidence, scaled, world
 
-from cifarlab.decision import analyse, ledger_json, load_inputs
+from cifarlab.decision import DecisionInputs, Evidence, analyse, ledger_json, load_inputs
 from cifarlab.decision.analysis import base_values, choose_threshold, prepare, scenario_costs
 from cifarlab.decision.costs import present_cost
 from cifarlab.decision.inputs import inputs_from_text
@@ -125,6 +125,57 @@ def test_weights_of_mistakes_need_the_classes_of_the_run() -> None:
     assert analysis.option("build").present_errors == pytest.approx(ratio * plain.option("build").present_errors)
     with pytest.raises(ConfigError, match="2 classes, the run has 3"):
         analyse(inputs_from_text(text), evidence(confusion_KK=np.eye(3, dtype=np.int64)), draws=100)
+
+
+def test_weights_of_mistakes_follow_the_names_of_the_classes() -> None:
+    text = "mistake_weights: {classes: [dog, cat], weights: [[0, 2], [0.5, 0]]}"
+    confusion = np.array([[90, 10], [30, 70]])  # rows cat, dog
+    given = evidence(160, 200, confusion_KK=confusion, class_names=("cat", "dog"))
+    analysis = analyse(inputs_from_text(text), given, draws=100)
+    plain = analyse(load_inputs(), evidence(160, 200), draws=100)
+    ratio = (10 * 0.5 + 30 * 2) / 40
+    assert analysis.option("build").present_errors == pytest.approx(ratio * plain.option("build").present_errors)
+    entries = {entry.id: entry for entry in analysis.ledger}
+    assert entries["mistake_weight"].value == pytest.approx(ratio)
+    assert entries["setting.mistake_weights.0.1"].value == 2
+    assert entries["setting.mistake_weights.0.1"].label == "Weight of dog taken for cat"
+    with pytest.raises(ConfigError, match="has horse; the classes are cat, dog"):
+        analyse(inputs_from_text(text.replace("dog", "horse")), given, draws=100)
+
+
+def test_every_figure_of_the_ledger_has_a_unit_and_an_origin_that_fits() -> None:
+    inputs = inputs_from_text("vendor: {claim_images: 500}\nrequirements: {minimum_accuracy: {limit: 0.8}}")
+    unitless = {"simulation.seed"}
+    for entry in analyse(inputs, paired_evidence(), draws=100).ledger:
+        counts = isinstance(entry.value, (int, float)) and not isinstance(entry.value, bool)
+        if counts and entry.id not in unitless and not entry.id.endswith(".rank"):
+            assert entry.unit, entry.id
+        assert entry.source, entry.id
+        assert bool(entry.command) == (entry.origin == "computed") or entry.origin == "measured", entry.id
+
+
+def test_the_ledger_holds_the_vendors_answers_and_the_judged_risks() -> None:
+    given = paired_evidence(2500, 100)
+    analysis = analyse(load_inputs(), given, draws=100)
+    entries = {entry.id: entry for entry in analysis.ledger}
+    found = [entries[f"evidence.{name}"].value for name in ("vendor_correct", "only_ours", "only_theirs")]
+    assert found == [7000, 2500, 100]
+    judged = [entry for name, entry in entries.items() if name.startswith("risk.")]
+    assert len(judged) == 2 * len(analysis.risks)
+    assert {entry.origin for entry in judged} == {"assumed"}
+
+
+def test_risks_say_what_is_known() -> None:
+    def claim(inputs: DecisionInputs, given: Evidence) -> str:
+        risks = analyse(inputs, given, draws=50).risks
+        return next(risk.why for risk in risks if "claim" in risk.name)
+
+    assert "does not say on how many images" in claim(load_inputs(), evidence())
+    assert "counted on 500 images" in claim(inputs_from_text("vendor: {claim_images: 500}"), evidence())
+    assert "10,000 images only" in claim(load_inputs(), paired_evidence())
+    forbidden = inputs_from_text("ours: {licence_allows_use: false}")
+    rights = [r for r in analyse(forbidden, evidence(), draws=50).risks if r.name.startswith("Rights")]
+    assert rights[0].probability == 3
 
 
 def test_risks_are_ordered_and_touch_only_options_that_are_compared() -> None:

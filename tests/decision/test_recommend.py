@@ -10,6 +10,8 @@ from tests.decision.made import all_known, evidence, paired_evidence, scaled, wi
 
 from cifarlab.decision import Analysis, Evidence, analyse, load_inputs
 from cifarlab.decision.inputs import DecisionInputs
+from cifarlab.decision.recommend import _chance, _close_to
+from cifarlab.decision.wording import DOING
 from cifarlab.differences import compare_paired
 
 DRAWS = 1500
@@ -98,7 +100,7 @@ def test_an_option_that_fails_a_requirement_is_not_recommended() -> None:
 
 def test_where_every_option_fails_nothing_is_recommended() -> None:
     forbidden = {"ours__licence_allows_use": False, "vendor__licence_allows_use": False}
-    inputs = with_facts(all_known(load_inputs()), **forbidden, requirements__minimum_accuracy__limit=0.97)
+    inputs = with_facts(all_known(load_inputs()), **forbidden, requirements__minimum_accuracy__limit=0.99)
     analysis = run(inputs)
     assert analysis.advice.leaning is None
     assert analysis.advice.answer == "measure first"
@@ -139,11 +141,116 @@ def test_doing_nothing_stands_whatever_the_models_where_it_is_surely_the_cheapes
 
 
 def test_what_would_change_it_names_values_inside_their_range() -> None:
-    analysis = run(all_known(load_inputs()))
+    analysis = run(all_known(load_inputs()), evidence(9800))
+    assert analysis.advice.leaning == min(analysis.options, key=lambda option: option.present_cost).key
     inside = [switch for switch in analysis.switches if switch.inside]
     assert inside
     assert inside[0].label in analysis.advice.changes[0]
     assert "range" in analysis.advice.changes[0]
+
+
+def test_where_the_leaning_is_not_the_cheapest_at_the_likeliest_values_that_is_told() -> None:
+    analysis = run(all_known(load_inputs()))
+    leaning = analysis.advice.leaning
+    cheapest = min(analysis.options, key=lambda option: option.present_cost)
+    assert leaning == "build"
+    assert cheapest.key == "adapt"
+    changes = analysis.advice.changes
+    assert "buying and adapting is the cheapest" in changes[0]
+    inside = [switch for switch in analysis.switches if switch.inside]
+    told = [change for change in changes if any(change.startswith(switch.label) for switch in inside)]
+    assert told
+    assert all("then building is the cheapest" in change for change in told)
+    assert "buying and adapting USD" in analysis.advice.figures[1].text
+
+
+def test_no_option_cheaper_at_the_likeliest_values_is_left_out_of_the_figure_of_cost() -> None:
+    for correct in (5000, 8000, 9000, 9400, 9900):
+        analysis = run(given=evidence(correct))
+        cheapest = min(analysis.options, key=lambda option: option.present_cost)
+        assert DOING[cheapest.key] in analysis.advice.figures[1].text.lower()
+
+
+def test_what_a_wrong_answer_counts_is_on_the_first_screen_and_among_the_conditions() -> None:
+    analysis = run()
+    assert "a wrong answer counted as USD 0.012" in analysis.advice.figures[1].label
+    assert any("USD 0.012" in one and "hurt somebody" in one for one in analysis.advice.conditions)
+    assert any("in traffic" in one for one in analysis.assumptions)
+
+
+def test_an_offer_is_asked_for_only_where_prices_are_assumed() -> None:
+    def asked(inputs: DecisionInputs, given: Evidence) -> bool:
+        return any("written offer" in one for one in run(inputs, given).advice.conditions)
+
+    assert asked(load_inputs(), evidence())
+    assert asked(load_inputs(), paired_evidence())
+    assert not asked(all_known(load_inputs()), evidence())
+
+
+def test_a_leaning_to_adapting_rests_on_the_prices_of_adapting() -> None:
+    free = [key for key in load_inputs().amounts if key.startswith("adapt.") and key != "adapt.errors_removed"]
+    inputs = scaled(all_known(load_inputs()), 0.0, *free)
+    inputs = replace(
+        inputs,
+        amounts={
+            **inputs.amounts,
+            "adapt.errors_removed": replace(inputs.amounts["adapt.errors_removed"], low=0.9, base=0.95, high=1.0),
+        },
+    )
+    own = paired_evidence(diagnosis="neither")
+    advice = run(inputs, own).advice
+    assert advice.leaning == "adapt"
+    assert advice.confidence == "moderate"
+    assert "prices are assumed" in advice.confidence_reason
+    keys = ("adapt.price_per_training_hour", "adapt.hosting_per_year")
+    quoted = {key: replace(inputs.amounts[key], origin="quoted") for key in keys}
+    assert run(replace(inputs, amounts={**inputs.amounts, **quoted}), own).advice.confidence == "high"
+
+
+def test_a_claim_for_cifar10_is_not_set_against_another_public_data_set() -> None:
+    analysis = run(given=evidence(dataset="CIFAR-100"))
+    assert analysis.advice.answer == "measure first"
+    assert analysis.verdict.outcome == "undecided"
+    assert analysis.verdict.claim_images is None
+    assert "cannot be set against it" in analysis.verdict.sentence
+    assert len(analysis.comparisons) == 1
+    values = {entry.id: entry.value for entry in analysis.ledger}
+    assert values["verdict.p_value"] is None
+
+
+def test_a_share_that_close_to_what_is_asked_for_is_told_so() -> None:
+    assert _close_to(0.696, 10_000) == 0.7
+    assert _close_to(0.75, 10_000) is None
+    assert _close_to(0.896, 10_000) == 0.9
+    assert _close_to(0.75, 100) == 0.7
+    assert _chance(0.6996, 10_000) == "70.0\u00a0%"
+    assert _chance(0.6944, 10_000) == "69.4\u00a0%"  # 69 % and not 70 %, nor the other way round
+    assert _chance(0.766, 10_000) == "77\u00a0%"
+
+
+def test_costs_that_the_draws_do_not_tell_apart_are_told_so() -> None:
+    inputs = load_inputs()
+    fixed = {key: replace(a, low=a.base, high=a.base) for key, a in inputs.amounts.items()}
+    free = {key: replace(fixed[key], low=0, base=0, high=0) for key in fixed if key.startswith("adapt.")}
+    same = replace(inputs, amounts={**fixed, **free})  # adapting costs nothing and does nothing: it is buying
+    reasons = run(same, evidence(5000, coverage=())).advice.reasons
+    assert any("do not tell them apart" in reason for reason in reasons)
+    assert not any("do not tell them apart" in reason for reason in run().advice.reasons)
+
+
+def test_a_test_that_costs_more_than_knowing_is_worth_says_so() -> None:
+    tiny = scaled(load_inputs(), 1e-4, "volume.images_per_month")
+    analysis = run(tiny)
+    assert analysis.advice.next_test.cost > analysis.simulation.value_of_knowing
+    assert any("which is more" in reason for reason in analysis.advice.reasons)
+    assert not any("which is more" in reason for reason in run().advice.reasons)
+
+
+def test_building_is_not_praised_against_a_claim_it_does_not_beat() -> None:
+    dear = scaled(all_known(load_inputs()), 100.0, "vendor.price_per_1000_images")
+    advice = run(dear, evidence(6500, coverage=())).advice
+    assert advice.answer == "build"
+    assert "claim" not in advice.headline
 
 
 def test_the_text_has_no_placeholder_and_no_unknown_number() -> None:

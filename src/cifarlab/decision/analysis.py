@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from cifarlab.decision import gates as gating
 from cifarlab.decision.breakeven import break_even, switching_values
-from cifarlab.decision.claims import judge_against_claim
+from cifarlab.decision.claims import Verdict, judge_against_claim, percent
 from cifarlab.decision.comparisons import compare_with_others
 from cifarlab.decision.costs import cash_flows, images_by_year, per_image_figures, present_cost, present_costs
 from cifarlab.decision.findings import Analysis, Comparison, Gate
-from cifarlab.decision.given import Amount, CoveragePoint, Evidence, OptionKey
+from cifarlab.decision.given import CLAIMED_DATASET, Amount, CoveragePoint, Evidence, OptionKey
 from cifarlab.decision.inputs import DecisionInputs
 from cifarlab.decision.ledger import build_ledger
 from cifarlab.decision.next_test import plan_test
@@ -21,10 +23,12 @@ from cifarlab.decision.recommend import Grounds, advise, find_leaning, runner_up
 from cifarlab.decision.results import BreakEven, HybridChoice, OptionResult, Simulation
 from cifarlab.decision.risk import risk_register
 from cifarlab.decision.simulate import DRAWS, Counted, draw, simulate, tornado
+from cifarlab.decision.wording import money
 from cifarlab.errors import ConfigError
 from cifarlab.stats import accuracy_interval, mean_and_sd, wilson_interval
 
 _PRICES = ("vendor.price_per_1000_images", "vendor.licence_per_year")
+_PRICES_OF_ADAPTING = ("adapt.price_per_training_hour", "adapt.hosting_per_year")
 
 
 def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws: int = DRAWS) -> Analysis:
@@ -69,13 +73,40 @@ def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws:
         assumptions=assumptions(inputs, evidence, setting),
         ledger=(),
     )
-    return replace(analysis, ledger=build_ledger(inputs, evidence, analysis))
+    ledger = build_ledger(inputs, evidence, analysis, mistake_weight=setting.mistake_weight)
+    return replace(analysis, ledger=ledger)
 
 
 def _comparisons(inputs: DecisionInputs, evidence: Evidence) -> tuple[Comparison, ...]:
     claim, images = inputs.amounts["vendor.accuracy"], inputs.facts["vendor.claim_images"]
-    published = evidence.dataset == "CIFAR-10"
-    return compare_with_others(evidence, claim, inputs.vendor, images, published=published)
+    return compare_with_others(evidence, claim, inputs.vendor, images, published=evidence.meets_claim)
+
+
+def _verdict(inputs: DecisionInputs, evidence: Evidence) -> Verdict:
+    """Return our accuracy against the claim, or, where they are about different images, that this cannot be said."""
+    verdict = judge_against_claim(evidence.correct, evidence.total, inputs.amounts["vendor.accuracy"].base)
+    if evidence.meets_claim:
+        return verdict
+    low, high = (percent(end) for end in verdict.interval)
+    sentence = (
+        f"Our model gets {percent(verdict.accuracy)} of {verdict.total:,} test images of {evidence.dataset} right "
+        f"(95\u00a0% interval {low} to {high}); the claimed {percent(verdict.claim, 0)} is for {CLAIMED_DATASET} and "
+        "cannot be set against it."
+    )
+    return replace(
+        verdict,
+        outcome="undecided",
+        difference_points=math.nan,
+        p_value=math.nan,
+        claim_images=None,
+        sentence=sentence,
+    )
+
+
+def _prices_assumed(amounts: Mapping[str, Amount], leaning: OptionKey | None) -> bool:
+    """Return whether a price of the vendor is nobody's offer; those of adapting count where that is the leaning."""
+    prices = (*_PRICES, *_PRICES_OF_ADAPTING) if leaning == "adapt" else _PRICES
+    return any(amounts[key].origin == "assumed" for key in prices)
 
 
 def _grounds(
@@ -95,14 +126,15 @@ def _grounds(
         horizon_years=inputs.horizon_years,
         vendor=inputs.vendor,
         evidence=evidence,
-        verdict=judge_against_claim(evidence.correct, evidence.total, inputs.amounts["vendor.accuracy"].base),
+        verdict=_verdict(inputs, evidence),
         against_vendor=against_vendor,
         options=options,
         break_even=even,
         switches=switching_values(amounts, setting, tuple(o.key for o in options if not o.rejected)),
         simulation=simulation,
         next_test=plan_test(derived, inputs.currency, inputs.vendor, leaning),
-        prices_assumed=any(amounts[key].origin == "assumed" for key in _PRICES),
+        prices_assumed=_prices_assumed(amounts, leaning),
+        cost_of_error=amounts["errors.cost_per_wrong_answer"],
     )
 
 
@@ -153,11 +185,18 @@ def base_values(amounts: Mapping[str, Amount]) -> dict[str, float]:
 def _weight(inputs: DecisionInputs, evidence: Evidence) -> float:
     if not inputs.mistake_weights or evidence.confusion_KK is None:
         return 1.0
-    if evidence.confusion_KK.shape[0] != len(inputs.mistake_classes):
-        raise ConfigError(
-            f"mistake_weights has {len(inputs.mistake_classes)} classes, the run has {evidence.confusion_KK.shape[0]}"
-        )
-    return mistake_weight(evidence.confusion_KK, inputs.mistake_weights)
+    named, size = inputs.mistake_classes, evidence.confusion_KK.shape[0]
+    if size != len(named):
+        raise ConfigError(f"mistake_weights has {len(named)} classes, the run has {size}")
+    order = list(range(size))
+    if evidence.class_names:
+        if set(named) != set(evidence.class_names):
+            other = sorted(set(named) - set(evidence.class_names))
+            raise ConfigError(
+                f"mistake_weights.classes has {', '.join(other)}; the classes are {', '.join(evidence.class_names)}"
+            )
+        order = [named.index(name) for name in evidence.class_names]
+    return mistake_weight(evidence.confusion_KK, np.asarray(inputs.mistake_weights)[np.ix_(order, order)])
 
 
 def _our_accuracy(evidence: Evidence) -> tuple[Amount, Counted]:
@@ -276,22 +315,44 @@ def assumptions(inputs: DecisionInputs, evidence: Evidence, setting: Setting) ->
         "One-off costs are paid today, running costs at the end of each year, leaving the vendor at the end of "
         f"year {setting.horizon_years}. Money is at today's prices; nothing is worth anything after that.",
         "Every option answers the same images. What an answer is worth is not counted, only what a wrong one costs.",
-        f"The vendor's {100 * inputs.amounts['vendor.accuracy'].base:.0f} % is taken at face value, the reading most "
-        "favourable to it.",
-        "All amounts vary independently of each other, each as a PERT distribution between low and high.",
+        _about_errors(inputs),
+        _about_claim(inputs, evidence),
+        "Amounts vary independently of each other, each between low and high and mostly near its likeliest value (PERT "
+        "distribution); accuracies that were counted vary as such counts do.",
     ]
     if not evidence.own_images:
         told.append(
             "Every model loses the same number of points from the test images to images of the use. This is the "
-            "weakest point of the analysis; only a test on own images mends it."
+            "weakest point of the analysis; only a test on own images mends it. On newly gathered images less accurate "
+            "models lost more (Recht et al. 2019), so that this favours the less accurate one."
         )
     if "hybrid" in setting.options:
         told.append(
             "On images that our model is unsure of, the vendor's accuracy is unknown and assumed to be lower than "
             "usual; the share of such images is that of the test images."
         )
+    told.append("Nobody measured how many of the vendor's errors its adaptation to our images would remove.")
     if inputs.mistake_weights:
         told.append("The vendor's mistakes are of the same kinds as ours; which they are nobody knows.")
     if setting.status_quo == "people":
         told.append("People answer as accurately on images of the use as published for CIFAR-10.")
     return tuple(told)
+
+
+def _about_errors(inputs: DecisionInputs) -> str:
+    cost = inputs.amounts["errors.cost_per_wrong_answer"]
+    low, likely, high = (money(value, inputs.currency) for value in (cost.low, cost.base, cost.high))
+    return (
+        f"A wrong answer costs {likely} ({low} to {high}). No sum holds what a wrong answer does in traffic: where "
+        "answers are to steer a vehicle, all of it has to be counted anew with the cost of a mistake there."
+    )
+
+
+def _about_claim(inputs: DecisionInputs, evidence: Evidence) -> str:
+    if evidence.vendor_correct is not None:
+        return f"The vendor's accuracy is that of its predictions on the same {evidence.total:,} images."
+    claim = percent(inputs.amounts["vendor.accuracy"].base, 0)
+    return (
+        f"The vendor's {claim} is set against ours as it stands, the reading most favourable to it; in the draws it "
+        "varies within its range."
+    )

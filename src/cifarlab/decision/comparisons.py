@@ -99,7 +99,7 @@ def compare_with_others(
 def _vendor_row(evidence: Evidence, vendor: Amount, name: str, claim_images: int | None) -> Comparison:
     if evidence.paired is None or evidence.vendor_correct is None:
         claim = Claim(name, vendor.base, "claimed by the vendor, not measured by us", vendor.source)
-        if evidence.own_images:
+        if not evidence.meets_claim:
             return _other_images(evidence, claim, vendor.date)
         return _row(evidence, claim, claim_images, vendor.date)
     paired, value = evidence.paired, evidence.vendor_correct / evidence.total

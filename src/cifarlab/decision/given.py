@@ -15,6 +15,7 @@ from cifarlab.differences import PairedDifference
 
 Origin = Literal["measured", "quoted", "assumed", "computed"]
 OptionKey = Literal["nothing", "buy", "adapt", "build", "hybrid"]
+CLAIMED_DATASET = "CIFAR-10"  # what the vendor's claim and the published figures are about
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Evidence:
         diagnosis: What the run's curves say: 'overfits', 'underfits', 'neither', 'unknown'.
         coverage: Accuracy against coverage, by rising threshold, measured on validation images; empty where it was not.
         confusion_KK: Counts, rows the true class; None where it was not kept.
+        class_names: Of its rows; empty where unknown, and then weights of mistakes are taken to be in its order.
         latency_p99_ms: 99th percentile of the time of one answer on the hardware meant; None where not measured.
         vendor_correct: Images of the same ``total`` that the vendor has right, where its predictions are given.
         paired: Ours (a) against the vendor's (b) on the same images, where its predictions are given.
@@ -102,3 +104,9 @@ class Evidence:
     source: str = "evaluation.json"
     date: str = ""
     command: str = ""
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def meets_claim(self) -> bool:
+        """Whether our accuracy and the vendor's claim are about the same images, so that one can be set against it."""
+        return self.dataset == CLAIMED_DATASET and not self.own_images

@@ -15,18 +15,23 @@ from cifarlab.decision.results import BreakEven, OptionResult, Simulation
 LEDGER_FORMAT = 1
 _DIGITS = 12  # beyond them processors and libraries may differ
 _COMMAND = "cifarlab report"
+_UNITS = {"latency_p99_ms": "milliseconds", "claim_images": "images", "minimum_accuracy": "share"}  # of facts
 
 
-def build_ledger(inputs: DecisionInputs, evidence: Evidence, analysis: Analysis) -> tuple[Entry, ...]:
+def build_ledger(
+    inputs: DecisionInputs, evidence: Evidence, analysis: Analysis, *, mistake_weight: float = 1.0
+) -> tuple[Entry, ...]:
     """Return every figure of an analysis, in the order of a reader: what goes in, what was measured, what follows.
 
     Args:
         inputs: Amounts and facts.
         evidence: What was measured.
         analysis: What follows; its own ledger is not read.
+        mistake_weight: Mean weight of our mistakes, where kinds of mistakes have weights.
     """
     entries = [
         *_settings(inputs, analysis),
+        *_weights(inputs, mistake_weight),
         *(_amount(amount, evidence) for amount in analysis.amounts.values()),
         *_facts(inputs),
         *_accuracy(evidence, analysis),
@@ -38,6 +43,7 @@ def build_ledger(inputs: DecisionInputs, evidence: Evidence, analysis: Analysis)
         *_switches(analysis),
         *_tornado(analysis),
         *_gates(analysis),
+        *_risks(analysis),
         *_advice(analysis),
     ]
     _require_unique(entries)
@@ -90,6 +96,20 @@ def _settings(inputs: DecisionInputs, analysis: Analysis) -> Iterator[Entry]:
     yield computed("simulation.draws", "Worlds drawn", draws, "draws", "decision.simulate")
 
 
+def _weights(inputs: DecisionInputs, mean: float) -> Iterator[Entry]:
+    """Yield the weight of each kind of mistake, and the mean over the mistakes that were counted."""
+    if not inputs.mistake_weights:
+        return
+    for row, true in enumerate(inputs.mistake_classes):
+        for column, answer in enumerate(inputs.mistake_classes):
+            if row != column:
+                name, label = f"setting.mistake_weights.{row}.{column}", f"Weight of {true} taken for {answer}"
+                value = inputs.mistake_weights[row][column]
+                yield _given(name, label, value, "times the usual mistake", inputs, "mistake_weights")
+    label = "Mean weight of the mistakes our model made"
+    yield computed("mistake_weight", label, mean, "times the usual mistake", "decision.options.mistake_weight")
+
+
 def _given(name: str, label: str, value: object, unit: str, inputs: DecisionInputs, key: str) -> Entry:
     source = (inputs.source or "decision.yaml") if key in inputs.users else "default of cifarlab"
     plain = value if isinstance(value, (int, float, str, bool)) else None
@@ -107,7 +127,8 @@ def _amount(amount: Amount, evidence: Evidence) -> Entry:
 
 def _facts(inputs: DecisionInputs) -> Iterator[Entry]:
     for name, value in inputs.facts.items():
-        yield _given(f"fact.{name}", name.replace("_", " ").replace(".", ": "), value, "", inputs, name)
+        unit = next((unit for part, unit in _UNITS.items() if part in name and not name.endswith("must")), "")
+        yield _given(f"fact.{name}", name.replace("_", " ").replace(".", ": "), value, unit, inputs, name)
 
 
 def _accuracy(evidence: Evidence, analysis: Analysis) -> Iterator[Entry]:
@@ -129,6 +150,11 @@ def _accuracy(evidence: Evidence, analysis: Analysis) -> Iterator[Entry]:
         low=low,
         high=high,
     )
+    if evidence.vendor_correct is not None:
+        yield measured("evidence.vendor_correct", "Images the vendor has right", evidence.vendor_correct, "images")
+    if evidence.paired is not None:
+        yield measured("evidence.only_ours", "Images only our model has right", evidence.paired.only_a, "images")
+        yield measured("evidence.only_theirs", "Images only the vendor has right", evidence.paired.only_b, "images")
     for place, value in enumerate(evidence.seed_accuracies):
         yield measured(f"evidence.seed_accuracy.{place}", f"Accuracy of training {place + 1}", value, "share")
     yield measured(
@@ -235,7 +261,7 @@ def _break_even(even: BreakEven) -> Entry:
     if not even.with_errors:
         name += ".paid_only"
     low, high = even.interval or (None, None)
-    source = f"decision.breakeven; {100 * even.share_with:.0f} % of the draws have one"
+    source = f"decision.breakeven; {100 * even.share_with:.0f} % of the draws have one on this side"
     return computed(name, even.sentence, even.volume, "images per month", source, low=low, high=high)
 
 
@@ -296,6 +322,15 @@ def _gates(analysis: Analysis) -> Iterator[Entry]:
         yield computed(f"gate.{gate.option}.{gate.name}", f"{gate.sentence} ({must})", gate.state, "", "decision.gates")
 
 
+def _risks(analysis: Analysis) -> Iterator[Entry]:
+    for risk in analysis.risks:
+        for name, value in (("probability", risk.probability), ("impact", risk.impact)):
+            label = f"{risk.name}: {name}, judged from 1 to 3"
+            yield Entry(
+                f"risk.{_slug(risk.name)}.{name}", label, value, None, None, "of 3", "assumed", risk.source, "", ""
+            )
+
+
 def _advice(analysis: Analysis) -> Iterator[Entry]:
     advice, test = analysis.advice, analysis.advice.next_test
     yield computed("advice.answer", "Answer", advice.answer, "", "decision.recommend")
@@ -308,4 +343,5 @@ def _advice(analysis: Analysis) -> Iterator[Entry]:
         "points",
         "decision.next_test",
     )
+    yield computed("advice.next_test.days", "Its days of work", test.days, "days", "decision.next_test")
     yield computed("advice.next_test.cost", "Its cost", test.cost, analysis.currency, "decision.next_test")

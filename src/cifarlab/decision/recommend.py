@@ -9,18 +9,20 @@ The rules, all of them:
   that it was trained out. A leaning to do nothing that is the cheapest in nine draws of ten stands nevertheless.
 * Confidence is high if the leaning is the cheapest in at least 90 % of the draws, every requirement that must be met is
   known to be met, the vendor's prices are not assumed, and the accuracies are told apart on own images; moderate if it
-  is the cheapest in at least 70 % and the accuracies are told apart; low otherwise.
+  is the cheapest in at least 70 % and the accuracies are told apart; low otherwise. A share that the draws do not tell
+  from the one asked for is said to be that close.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cifarlab.decision.claims import Verdict, percent
 from cifarlab.decision.findings import Advice, Comparison, KeyFigure, NextTest
-from cifarlab.decision.given import Evidence, OptionKey
+from cifarlab.decision.given import Amount, Evidence, OptionKey
 from cifarlab.decision.options import LABELS
 from cifarlab.decision.results import BreakEven, OptionResult, Simulation, Switch
 from cifarlab.decision.wording import DOING, about, bare, money, sentence, value_with_unit
@@ -50,7 +52,8 @@ class Grounds:
         switches: Nearest first.
         simulation: The draws.
         next_test: The cheapest one.
-        prices_assumed: Whether the vendor's price or licence is assumed, for want of an offer.
+        prices_assumed: Whether a price of the vendor's that the leaning turns on is assumed, for want of an offer.
+        cost_of_error: What one wrong answer costs.
     """
 
     currency: str
@@ -65,6 +68,7 @@ class Grounds:
     simulation: Simulation
     next_test: NextTest
     prices_assumed: bool
+    cost_of_error: Amount
 
     def option(self, key: OptionKey) -> OptionResult:
         """Return one option."""
@@ -74,10 +78,10 @@ class Grounds:
 def accuracy_outcome(verdict: Verdict, evidence: Evidence) -> Literal["better", "worse", "undecided"]:
     """Return whether our accuracy and the vendor's are told apart: by McNemar's test where there is one.
 
-    The claim is for CIFAR-10, so that an accuracy on own images cannot be set against it.
+    The claim is for CIFAR-10, so that an accuracy on other images cannot be set against it.
     """
     if evidence.paired is None:
-        return "undecided" if evidence.own_images else verdict.outcome
+        return verdict.outcome if evidence.meets_claim else "undecided"
     if evidence.paired.p_exact > _ALPHA:
         return "undecided"
     return "better" if evidence.paired.difference > 0 else "worse"
@@ -102,7 +106,7 @@ def advise(grounds: Grounds) -> Advice:
     return Advice(
         answer=answer,
         leaning=leaning,
-        headline=_headline(grounds, answer, leaning, confidence),
+        headline=_headline(grounds, answer, leaning, confidence, outcome),
         confidence=confidence,
         confidence_reason=reason,
         figures=_three_figures(grounds, leaning, probability),
@@ -120,7 +124,7 @@ def _confidence(
         return "low", "Every option fails a requirement that must be met."
     option = grounds.option(leaning)
     draws = len(grounds.simulation.costs_SO)
-    share = f"{sentence(DOING[leaning])} is the cheapest in {percent(probability, 0)} of {draws:,} draws"
+    share = f"{sentence(DOING[leaning])} is the cheapest in {_chance(probability, draws)} of {draws:,} draws"
     lacks = []
     if not grounds.evidence.own_images:
         lacks.append("no model was measured on our own images")
@@ -132,17 +136,30 @@ def _confidence(
         lacks.append("the vendor's prices are assumed")
     if not settled:
         lacks.append("the accuracies are not settled")
+    close = _close_to(probability, draws)
+    seed = "" if close is None else f" That is so close to {percent(close, 0)} that another seed may tell otherwise."
     if probability >= HIGH_PROBABILITY and not lacks:
-        return "high", f"{share}, its requirements are met, and the accuracies are told apart on our own images."
+        return "high", f"{share}, its requirements are met, and the accuracies are told apart on our own images.{seed}"
     if probability >= MODERATE_PROBABILITY and settled:
         missing = "; ".join(lacks) or f"high asks for {percent(HIGH_PROBABILITY, 0)}"
-        return "moderate", f"{share}, and the accuracies are told apart. Not high: {missing}."
+        return "moderate", f"{share}, and the accuracies are told apart. Not high: {missing}.{seed}"
     missing = "; ".join(lacks)
     asked = f"moderate asks for {percent(MODERATE_PROBABILITY, 0)} and settled accuracies"
-    return "low", f"{share}; {asked}{'. Besides, ' + missing if missing else ''}."
+    return "low", f"{share}; {asked}{'. Besides, ' + missing if missing else ''}.{seed}"
 
 
-def _headline(grounds: Grounds, answer: str, leaning: OptionKey | None, confidence: Confidence) -> str:
+def _close_to(probability: float, draws: int) -> float | None:
+    """Return the share asked for that these draws do not tell from the one found; None where they do."""
+    margin = 2 * math.sqrt(probability * (1 - probability) / draws)
+    return next((t for t in (MODERATE_PROBABILITY, HIGH_PROBABILITY) if abs(probability - t) < margin), None)
+
+
+def _chance(probability: float, draws: int) -> str:
+    """Return a share of draws, with a decimal where rounding could lift it over the share asked for."""
+    return percent(probability, 0 if _close_to(probability, draws) is None else 1)
+
+
+def _headline(grounds: Grounds, answer: str, leaning: OptionKey | None, confidence: Confidence, outcome: str) -> str:
     if leaning is None:
         return "Measure first: no option is known to meet what is required."
     if answer == "measure first":
@@ -159,8 +176,10 @@ def _headline(grounds: Grounds, answer: str, leaning: OptionKey | None, confiden
             "hybrid": f"build our own classifier and let {grounds.vendor}'s answer where ours is unsure",
         }[answer]
         return f"On balance, {what}; the figures lean that way, and no more."
+    if answer == "build" and (outcome != "better" or grounds.evidence.paired is not None):
+        return "Build our own classifier: over all draws it costs the least, wrong answers counted."
     return {
-        "nothing": "Do nothing for now: neither a bought nor an own classifier earns its cost.",
+        "nothing": "Do nothing for now: no classifier that meets the requirements earns its cost.",
         "buy": f"Buy {grounds.vendor}'s classifier, once it has proved its accuracy on our own images.",
         "adapt": f"Buy {grounds.vendor}'s classifier and have it trained on our images, once a trial shows the gain.",
         "build": "Build our own classifier, and do not buy on the strength of the vendor's claim.",
@@ -174,7 +193,7 @@ def _three_figures(grounds: Grounds, leaning: OptionKey | None, probability: flo
 
 def _accuracy_figure(grounds: Grounds) -> KeyFigure:
     against, verdict = grounds.against_vendor, grounds.verdict
-    if grounds.evidence.own_images and grounds.evidence.paired is None:
+    if not grounds.evidence.meets_claim and grounds.evidence.paired is None:
         ours = f"{percent(verdict.accuracy)} ({percent(verdict.interval[0])} to {percent(verdict.interval[1])})"
         text = f"{ours}; the claim of {percent(verdict.claim, 0)} is for CIFAR-10 and cannot be set against it"
         return KeyFigure(f"Our accuracy, {grounds.evidence.dataset}", text, "evidence.accuracy", "measured")
@@ -191,12 +210,16 @@ def _accuracy_figure(grounds: Grounds) -> KeyFigure:
 
 
 def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float) -> KeyFigure:
-    label = f"Cost over {grounds.horizon_years} years, wrong answers counted"
+    each = money(grounds.cost_of_error.base, grounds.currency)
+    label = f"Cost over {grounds.horizon_years} years, a wrong answer counted as {each}"
+    likeliest = _cheapest_at_base(grounds)
     rival = runner_up(grounds.options, grounds.simulation, leaning)
+    if rival is not None and likeliest is not None and likeliest.key != leaning:
+        rival = likeliest.key  # never is a cheaper option left out of this figure
     if leaning is None or rival is None:
         return KeyFigure(label, "no two options meet what is required", "simulation.value_of_knowing", "computed")
     first, second = (grounds.option(key).present_cost for key in (leaning, rival))
-    cheapest = f"the cheapest in {percent(probability, 0)} of the draws"
+    cheapest = f"the cheapest in {_chance(probability, len(grounds.simulation.costs_SO))} of the draws"
     text = (
         f"{sentence(DOING[leaning])} {money(first, grounds.currency)}, {DOING[rival]} "
         f"{money(second, grounds.currency)} at the likeliest values; {DOING[leaning]} is {cheapest}"
@@ -237,17 +260,50 @@ def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: 
             f"(present value), between {money(option.favourable, grounds.currency)} and "
             f"{money(option.unfavourable, grounds.currency)} together."
         )
-    likeliest = min((o for o in grounds.options if not o.rejected), key=lambda o: o.present_cost, default=None)
+    likeliest = _cheapest_at_base(grounds)
     if likeliest is not None and likeliest.key != leaning:
         reasons.append(f"At the likeliest values {DOING[likeliest.key]} is the cheapest, but not over all draws.")
+    reasons += _too_close(grounds, leaning)
     reasons.append(grounds.break_even.sentence)
     reasons += [f"Out: {why}" for option in grounds.options for why in option.rejected]
-    knowing = grounds.simulation.value_of_knowing
-    reasons.append(
+    reasons.append(_worth_knowing(grounds))
+    return tuple(reasons)
+
+
+def _cheapest_at_base(grounds: Grounds) -> OptionResult | None:
+    return min((o for o in grounds.options if not o.rejected), key=lambda o: o.present_cost, default=None)
+
+
+def _too_close(grounds: Grounds, leaning: OptionKey | None) -> list[str]:
+    """Return a warning where the draws do not tell the two least expected costs apart."""
+    simulation = grounds.simulation
+    others = [o.key for o in grounds.options if not o.rejected and o.key != leaning]
+    if leaning is None or not others:
+        return []
+    costs_S = {key: simulation.costs_SO[:, place] for place, key in enumerate(simulation.options)}
+    second = min(others, key=lambda key: float(costs_S[key].mean()))
+    difference_S = costs_S[second] - costs_S[leaning]
+    margin = 2 * difference_S.std() / math.sqrt(len(difference_S)) + 1e-9 * abs(costs_S[leaning].mean())
+    if difference_S.mean() > margin:
+        return []
+    return [
+        f"{sentence(DOING[leaning])} and {DOING[second]} are expected to cost so nearly the same that "
+        f"{len(difference_S):,} draws do not tell them apart; another seed may name the other."
+    ]
+
+
+def _worth_knowing(grounds: Grounds) -> str:
+    knowing, test = grounds.simulation.value_of_knowing, grounds.next_test.cost
+    told = (
         f"Knowing every amount beforehand would save {money(knowing, grounds.currency)} on average: no study of these "
         "questions is worth more."
     )
-    return tuple(reasons)
+    if test <= knowing:
+        return told
+    return (
+        f"{told} The next test costs {money(test, grounds.currency, 2)}, which is more: what speaks for it is what no "
+        "sum here holds, such as harm in traffic."
+    )
 
 
 def _why_measure(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> str:
@@ -255,11 +311,11 @@ def _why_measure(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> s
         return "Every option fails a requirement that must be met."
     if outcome == "worse":
         return (
-            "Our model is below the vendor's figure, but its curves do not show that it was trained out: this is not "
-            "yet the best that we could build. Train a full recipe with a validation split, then judge again."
+            "Our model is below the vendor's figure, but its curves do not show that its training was finished: this "
+            "is not yet the best that we could build. Train a full recipe with a validation split, then judge again."
         )
-    if grounds.evidence.own_images and grounds.evidence.paired is None:
-        return "The vendor's figure is for CIFAR-10, ours for our own images: ask both models on the same images."
+    if not grounds.evidence.meets_claim and grounds.evidence.paired is None:
+        return "The vendor's figure is for CIFAR-10, ours for other images: ask both models on the same images."
     return (
         "No difference in accuracy between our model and the vendor's is shown. Train a stronger recipe or test on "
         "more images, then judge again."
@@ -267,9 +323,7 @@ def _why_measure(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> s
 
 
 def _changes(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> tuple[str, ...]:
-    changes = [switch_sentence(switch) for switch in grounds.switches if switch.inside][:_MOST_CHANGES]
-    if not changes and leaning is not None:
-        changes.append("No single amount within its range changes the answer; several together may.")
+    changes = _switches_told(grounds, leaning)
     if leaning in ("build", "hybrid"):
         changes.append(f"On our own images {grounds.vendor}'s model proves better than ours in a paired test.")
     if leaning in ("buy", "adapt"):
@@ -282,13 +336,38 @@ def _changes(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> tuple
     return tuple(changes)
 
 
+def _switches_told(grounds: Grounds, leaning: OptionKey | None) -> list[str]:
+    """Return the switching values within their ranges, in words.
+
+    They start from the likeliest values. Where another option than the leaning is the cheapest there already, that is
+    told, and of the switches those that make the leaning the cheapest.
+    """
+    inside = [switch for switch in grounds.switches if switch.inside]
+    cheapest = _cheapest_at_base(grounds)
+    if leaning is None or cheapest is None:
+        return []
+    if cheapest.key == leaning:
+        told = [switch_sentence(switch) for switch in inside][:_MOST_CHANGES]
+        return told or ["No single amount within its range changes the answer; several together may."]
+    first, second = (money(grounds.option(key).present_cost, grounds.currency) for key in (cheapest.key, leaning))
+    told = [
+        f"Every amount at its likeliest value: then {DOING[cheapest.key]} is the cheapest ({first}; {DOING[leaning]} "
+        f"{second}). {sentence(DOING[leaning])} leads on average, because some ranges reach far up."
+    ]
+    towards = [switch for switch in inside if switch.becomes == leaning]
+    return (told + [switch_sentence(switch) for switch in towards])[:_MOST_CHANGES]
+
+
 def switch_sentence(switch: Switch) -> str:
     """Return a switching value in words."""
-    side = "above" if switch.value > switch.base else "below"
+    side, more = ("above", "more") if switch.value > switch.base else ("below", "less")
     likeliest, low, high = (bare(value, switch.unit) for value in (switch.base, switch.low, switch.high))
+    away = ""
+    if switch.base:
+        away = f", so {about(100 * abs(switch.value / switch.base - 1), 2)} % {more}"
     return (
-        f"{switch.label} {side} {value_with_unit(switch.value, switch.unit)} (likeliest {likeliest}; range {low} to "
-        f"{high}): then {DOING[switch.becomes]} is the cheapest."
+        f"{switch.label} {side} {value_with_unit(switch.value, switch.unit)} (likeliest {likeliest}{away}; range {low} "
+        f"to {high}): then {DOING[switch.becomes]} is the cheapest."
     )
 
 
@@ -299,11 +378,21 @@ def _conditions(grounds: Grounds, leaning: OptionKey | None) -> tuple[str, ...]:
             "Before anything classified by any model steers a vehicle, all candidates are measured on our own labelled "
             f"camera images. {grounds.evidence.dataset} is not road scenes."
         )
+    low, likely, high = (
+        money(value, grounds.currency)
+        for value in (grounds.cost_of_error.low, grounds.cost_of_error.base, grounds.cost_of_error.high)
+    )
+    conditions.append(
+        f"A wrong answer counts {likely} here ({low} to {high}). Where one can hurt somebody, these sums say nothing, "
+        "and all of it has to be counted anew."
+    )
     if grounds.evidence.paired is None:
         conditions.append(
-            f"{grounds.vendor} is asked for its predictions on the same images, so that the comparison becomes a "
-            "paired one, and for a written offer: its prices are assumed here."
+            f"{grounds.vendor} is asked for its predictions on the same images, so that both models can be compared "
+            "image by image."
         )
+    if grounds.prices_assumed:
+        conditions.append(f"{grounds.vendor} is asked for a written offer: its prices are assumed here.")
     if leaning is not None:
         conditions += [f"To be found out: {what}" for what in grounds.option(leaning).unknown]
     return tuple(conditions)

@@ -56,8 +56,7 @@ def _of_the_evidence(inputs: DecisionInputs, evidence: Evidence) -> list[Risk]:
         ),
         Risk(
             "The vendor's claim does not hold",
-            f"{inputs.vendor} does not say on how many images, or which, its figure was counted; we hold none of its "
-            "predictions.",
+            _about_claim(inputs, evidence),
             _VENDOR,
             1 if evidence.paired is not None else 2,
             2,
@@ -66,6 +65,15 @@ def _of_the_evidence(inputs: DecisionInputs, evidence: Evidence) -> list[Risk]:
             "the vendor's offer",
         ),
     ]
+
+
+def _about_claim(inputs: DecisionInputs, evidence: Evidence) -> str:
+    if evidence.paired is not None:
+        return f"Of {inputs.vendor}'s predictions we hold those on {evidence.total:,} images only."
+    images = inputs.facts["vendor.claim_images"]
+    counted = "does not say on how many images, or which," if images is None else f"counted on {images:,} images;"
+    rest = "its figure was counted" if images is None else "which they are we do not know"
+    return f"{inputs.vendor} {counted} {rest}; we hold none of its predictions."
 
 
 def _of_the_vendor(inputs: DecisionInputs) -> list[Risk]:
@@ -125,7 +133,7 @@ def _of_our_own(inputs: DecisionInputs) -> list[Risk]:
             "CIFAR-10 was drawn from 80 Million Tiny Images, which its authors withdrew on 29 June 2020; no licence of "
             "the single pictures is known.",
             _OWN,
-            1 if checked else 2,
+            {True: 1, None: 2, False: 3}[checked],
             3,
             "legal",
             "use CIFAR-10 as a yardstick only; train the product on pictures whose rights are clear; check the terms "
@@ -179,7 +187,7 @@ def _of_both() -> list[Risk]:
             2,
             "legal",
             "keep data, evaluations and decisions on record from the start; ask the vendor for its documents",
-            "Regulation (EU) 2024/1689 as amended in 2026; Taylor Wessing, 3 June 2026",
+            "Regulation (EU) 2024/1689, amendment approved by the Council on 29 June 2026; DLA Piper, 2 July 2026",
         ),
         Risk(
             "Wrong and certain",
