@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,7 +12,7 @@ from tests.evaluation.models import Linear
 from torch import nn
 from torch.nn import functional as F
 
-from cifarlab.evaluation.attacking import Attacked, apgd, check_steps, pgd
+from cifarlab.evaluation.attacking import Attacked, _Climb, _Record, apgd, check_steps, pgd
 
 Attack = Callable[..., Attacked]
 
@@ -210,6 +211,103 @@ def test_an_image_is_attacked_alike_whoever_is_fooled_beside_it() -> None:
         apart = attack(model, pixels, others)
         torch.testing.assert_close(apart.pixels_NCHW[::2], together.pixels_NCHW[::2], rtol=0, atol=1e-6)
         assert torch.equal(apart.fooled_N[::2], together.fooled_N[::2])
+
+
+def plain_apgd(
+    model: nn.Module, original: torch.Tensor, label: int, start: torch.Tensor, radius: float, steps: int
+) -> tuple[torch.Tensor, bool]:
+    """Algorithm 1 of the paper for one image, line by line, on the cross-entropy; ends where the model errs."""
+
+    def ask(x: torch.Tensor) -> tuple[float, torch.Tensor, bool]:
+        x = x.detach().requires_grad_()
+        logits = model(x[None])[0]
+        loss = F.cross_entropy(logits, torch.tensor(label))
+        return float(loss.detach()), torch.autograd.grad(loss, x)[0], int(logits.argmax()) != label
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(original - radius, original + radius).clamp(0, 1)
+
+    shares = [0.0, 0.22]  # of all steps at which the length of a step is looked at
+    while shares[-1] < 1:
+        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
+    checks = [0, *(round(math.ceil(share * steps - 1e-9)) for share in shares[1:])]
+    points, losses, gradients = [start], [], []
+    loss, gradient, wrong = ask(start)
+    losses.append(loss)
+    gradients.append(gradient)
+    best, best_loss, best_gradient = start, loss, gradient
+    length, lengths, best_losses, rises = 2 * radius, {0: 2 * radius}, {0: loss}, []
+    for k in range(1, steps + 1):
+        if wrong:
+            return points[-1], True
+        z = project(points[-1] + length * gradients[-1].sign())
+        x = z if k == 1 else project(points[-1] + 0.75 * (z - points[-1]) + 0.25 * (points[-1] - points[-2]))
+        loss, gradient, wrong = ask(x)
+        rises.append(loss > losses[-1])
+        if loss > best_loss:
+            best, best_loss, best_gradient = x, loss, gradient
+        if k in checks and not wrong:
+            last = checks[checks.index(k) - 1]
+            earlier = checks[max(0, checks.index(k) - 2)]  # whether the last check changed the length
+            unchanged = last == 0 or lengths[last] == lengths[earlier]
+            too_few = sum(rises[last:k]) < 0.75 * (k - last)
+            if too_few or (unchanged and best_losses[last] == best_loss):
+                length, x, loss, gradient = length / 2, best, best_loss, best_gradient
+            lengths[k], best_losses[k] = length, best_loss
+        points, losses, gradients = [*points, x], [*losses, loss], [*gradients, gradient]
+    return (points[-1], True) if wrong else (best, False)
+
+
+@pytest.mark.parametrize("radius", [0.004, 0.02])
+def test_apgd_against_the_paper_image_by_image(radius: float) -> None:
+    model, pixels = Small(1).double().eval(), random_pixels(40, 7).double()
+    labels = model(pixels).argmax(1)
+    starts = pixels + radius * (torch.rand(pixels.shape, generator=torch.Generator().manual_seed(0)).double() * 2 - 1)
+    expected = [
+        plain_apgd(model, *one, radius, 30) for one in zip(pixels, labels.tolist(), starts.clamp(0, 1), strict=True)
+    ]
+    found = run_apgd(model, pixels, labels, radius, 30)
+    assert found.fooled_N.tolist() == [fooled for _, fooled in expected]
+    alike = torch.stack(
+        [(got - points).abs().max() < 1e-6 for got, (points, _) in zip(found.pixels_NCHW, expected, strict=True)]
+    )
+    # rounding decides now and then whether a loss has risen or which way a pixel goes
+    assert alike.double().mean() >= 0.9
+
+
+def climb(rises: list[int], best_before: list[float], halved: list[bool]) -> _Climb:
+    count = len(rises)
+    place = torch.zeros(count, 1, 1, 1)
+    step = torch.ones(count, 1, 1, 1)
+    odds = torch.zeros(count)
+    now, before = torch.tensor(rises), torch.tensor(best_before)
+    return _Climb(torch.arange(count), place, place, odds, place.clone(), step, now, before, torch.tensor(halved))
+
+
+def test_steps_are_halved_for_either_reason_of_the_paper() -> None:
+    record = _Record.begin(torch.full((4, 1, 1, 1), 7.0))
+    record.odds[:] = 1.0
+    # enough rises and a gain; too few; nothing gained since the last check; the same, but halved there already
+    state = climb([4, 2, 4, 4], [0.5, 0.5, 1.0, 1.0], [False, False, False, True])
+    state.check(record, 4)
+    assert state.step.flatten().tolist() == [1, 0.5, 0.5, 1]
+    assert state.halved.tolist() == [False, True, True, False]
+    assert state.pixels.flatten().tolist() == [0, 7, 7, 0]
+    assert state.odds.tolist() == [0, 1, 1, 0]
+    assert state.best_before.tolist() == [1] * 4
+    state.rises[:] = 4
+    state.check(record, 4)  # nothing was gained by anybody; who was halved just now is spared
+    assert state.step.flatten().tolist() == [0.5, 0.5, 0.5, 0.5]
+
+
+def test_an_error_is_kept_before_any_larger_loss() -> None:
+    record = _Record.begin(torch.zeros(2, 1, 1, 1))
+    everybody, place = torch.arange(2), torch.ones(2, 1, 1, 1)
+    record.note(everybody, place, torch.tensor([3.0, 3.0]), torch.tensor([False, False]), place)
+    record.note(everybody, 2 * place, torch.tensor([2.0, 2.0]), torch.tensor([True, False]), place)
+    found = record.result()
+    assert found.fooled_N.tolist() == [True, False]
+    assert found.pixels_NCHW.flatten().tolist() == [2, 1]
 
 
 def test_checks_come_when_the_paper_has_them() -> None:
