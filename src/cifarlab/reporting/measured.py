@@ -42,6 +42,7 @@ def evidence_of(sources: Sources, vendor_predictions: Path | None) -> Evidence:
         source=f"{judged.run.name}/evaluation.json",
         date=str(judged.test.get("time") or "")[:10],
         command=evaluate_command(judged),
+        class_names=tuple(map(str, judged.test["class_names"])),
     )
 
 
