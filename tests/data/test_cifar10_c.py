@@ -182,8 +182,10 @@ def test_no_header_makes_more_than_its_start_be_read(
 def test_a_wrong_member_is_refused(wrong: str, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     change, reason = WRONG[wrong]
     archive(tmp_path / "CIFAR-10-C.tar", {**files(arrays), **change(arrays)})
-    with pytest.raises(IntegrityError, match=reason):
+    with pytest.raises(IntegrityError, match=reason) as caught:
         opened(tmp_path)
+    (line,) = str(caught.value).splitlines()
+    assert line.endswith("cifarlab fetch cifar10-c brings the published files")
     assert not Path("trace").exists()
 
 

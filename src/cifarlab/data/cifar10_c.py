@@ -110,14 +110,17 @@ def open_cifar10_c(
         DataError: If they are not in ``folder``.
         IntegrityError: If a file is missing or is not what it should be.
     """
-    if folder:
-        return _open_folder(Path(folder).expanduser(), publication, num_images)
-    archive = find(publication.files[0])
-    if archive is not None:
-        return _open_archive(archive, num_images)
-    for place in data_places():
-        if (place / FOLDER / "labels.npy").is_file():
-            return _open_files(place / FOLDER, num_images)
+    try:
+        if folder:
+            return _open_folder(Path(folder).expanduser(), publication, num_images)
+        archive = find(publication.files[0])
+        if archive is not None:
+            return _open_archive(archive, num_images)
+        for place in data_places():
+            if (place / FOLDER / "labels.npy").is_file():
+                return _open_files(place / FOLDER, num_images)
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}; cifarlab fetch cifar10-c brings the published files") from error
     return None
 
 
@@ -143,7 +146,7 @@ def _open_files(folder: Path, num_images: int) -> OfficialCorruptions:
     for name, shape in _expected(num_images).items():
         path = folder / name
         if not path.is_file():
-            raise IntegrityError(f"{path} is missing; cifarlab fetch cifar10-c brings all files")
+            raise IntegrityError(f"{path} is missing")
         arrays[name] = _map(path, 0, path.stat().st_size, shape, name)
     return _assemble(arrays, num_images, str(folder))
 
