@@ -188,12 +188,12 @@ def _extra(analysis: Analysis, command: str) -> list[Entry]:
             name = f"page.switch.{number}.distance"
             entries.append(Entry(name, label, far, None, None, "share", "computed", source, "", command))
     for number, risk in enumerate(analysis.risks, 1):
-        label, unit = f"{risk.name}: {risk.why} {risk.mitigation}", "probability times impact, 1 to 9"
-        entries.append(Entry(f"risk.{number}", label, risk.score, None, None, unit, "assumed", risk.source, "", ""))
-        for name, value in (("probability", risk.probability), ("impact", risk.impact)):
-            words = f"{risk.name}: {name}, judged"
-            one = Entry(f"risk.{number}.{name}", words, value, None, None, "1 to 3", "assumed", risk.source, "", "")
-            entries.append(one)
+        label, unit, source = (
+            f"{risk.name}: {risk.why} {risk.mitigation}",
+            "probability times impact, 1 to 9",
+            risk.source,
+        )
+        entries.append(Entry(f"page.risk.{number}", label, risk.score, None, None, unit, "assumed", source, "", ""))
     return entries
 
 
