@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.decision.made import evidence, paired_evidence
+from tests.decision.made import evidence, paired_evidence, with_facts
 from tests.decision.sheets import Book
 
 from cifarlab.decision import Analysis, Evidence, analyse, load_inputs, workbook_bytes
@@ -105,6 +105,14 @@ def test_the_cheapest_is_marked() -> None:
     least = min(analysis.options, key=lambda option: option.present_cost)
     marked = [label for label in ROWS for row in book.find("Result", label) if book.value("Result", f"E{row}")]
     assert marked == [least.label]
+
+
+def test_an_option_that_may_not_be_chosen_is_marked() -> None:
+    inputs = with_facts(load_inputs(), ours__licence_allows_use=False)
+    book, analysis = made(inputs, evidence())
+    for option in analysis.options:
+        (row,) = (row for label, key in ROWS.items() if key == option.key for row in book.find("Result", label))
+        assert bool(book.value("Result", f"F{row}")) == bool(option.rejected) == (option.key in ("build", "hybrid"))
 
 
 def test_equal_figures_give_equal_bytes() -> None:

@@ -154,7 +154,7 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 def _read_yaml(text: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader that is stricter still
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
@@ -224,7 +224,9 @@ def _merged(key: str, given: Any, entry: dict[str, Any], unit: str) -> dict[str,
         raise ConfigError(f"amounts.{key}.{missing[0]} is missing; give low, base and high, or one number")
     if given.get("unit", unit) != unit:
         raise ConfigError(f"amounts.{key}.unit must be '{unit}', not {given['unit']!r}; convert the values")
-    stated = bool(given.get("source"))
+    stated = bool(str(given.get("source") or "").strip())
+    if not stated and given.get("origin") in ("measured", "quoted"):
+        raise ConfigError(f"amounts.{key}.source is missing; what is {given['origin']} says by whom and where")
     basis = {"label": entry["label"], "origin": "quoted" if stated else "assumed", "source": _NO_SOURCE, "date": ""}
     return {**basis, **{name: value for name, value in given.items() if value is not None}, "unit": unit}
 

@@ -257,7 +257,7 @@ def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: 
         reasons.append(
             f"{option.label}: {money(option.present_expenditure, grounds.currency)} paid and "
             f"{money(option.present_errors, grounds.currency)} of wrong answers over {grounds.horizon_years} years "
-            f"(present value), between {money(option.favourable, grounds.currency)} and "
+            f"(present value, rounded), between {money(option.favourable, grounds.currency)} and "
             f"{money(option.unfavourable, grounds.currency)} together."
         )
     likeliest = _cheapest_at_base(grounds)

@@ -287,7 +287,7 @@ def _write_result(twin: _Twin, costs: Mapping[OptionKey, _Costs]) -> None:
     years = twin.setting.horizon_years
     sheet.write("A1", f"Build or buy: present cost over {years} years, {currency}", formats["title"])
     sheet.write("A2", "The likeliest value of everything, unless the scenario on the sheet Inputs says otherwise.")
-    for place, head in enumerate(("option", "paid", "wrong answers", "together", "cheapest")):
+    for place, head in enumerate(("option", "paid", "wrong answers", "together", "cheapest", "requirements")):
         sheet.write(3, place, head, formats["head"])
     last = 4 + len(costs)
     for row, (option, cells) in enumerate(costs.items(), start=5):
@@ -299,6 +299,7 @@ def _write_result(twin: _Twin, costs: Mapping[OptionKey, _Costs]) -> None:
         least = result.present_cost == min(twin.analysis.option(key).present_cost for key in costs)
         mark = f'=IF(D{row}=MIN($D$5:$D${last}),"cheapest","")'
         sheet.write_formula(f"E{row}", mark, None, "cheapest" if least else "")
+        sheet.write_string(f"F{row}", "fails one that must be met" if result.rejected else "")
     _write_break_evens(twin, costs, last + 3)
     sheet.set_column("A:A", 44)
     sheet.set_column("B:F", 18)
