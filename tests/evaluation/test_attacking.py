@@ -12,7 +12,10 @@ from tests.evaluation.models import Linear
 from torch import nn
 from torch.nn import functional as F
 
-from cifarlab.evaluation.attacking import Attacked, _Climb, _Record, apgd, check_steps, pgd
+from cifarlab.config import ModelConfig
+from cifarlab.evaluation.attacking import Attacked, _ask, _Climb, _Record, apgd, check_steps, pgd
+from cifarlab.inference import predict_logits
+from cifarlab.models import MODELS, build_model
 
 Attack = Callable[..., Attacked]
 
@@ -197,6 +200,32 @@ def test_the_same_seed_finds_the_same_and_nothing_is_changed(attack: Attack) -> 
     assert torch.equal(pixels, before)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.state_dict().values(), strict=True))
     assert all(each.grad is None for each in model.parameters())
+
+
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("side", [32, 40], ids=["as it is", "resized"])
+def test_every_family_has_the_gradient_its_answers_say_and_is_left_as_it_was(family: str, side: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(name=family), 10, 32).eval()
+        for parameter in model.parameters():  # some begin at zero, where nothing has a gradient
+            parameter.data += 0.02 * torch.randn_like(parameter)
+    images = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    labels = predict_logits(model, images, device=torch.device("cpu"))[0].argmax(1)  # in inference mode, as before
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+    pixels, step = images / 255, 1e-3
+    odds, _, gradient = _ask(model, pixels, labels, last=False)
+    direction = gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    ahead, behind = (_ask(model, pixels + sign * step * direction, labels, last=True)[0] for sign in (1, -1))
+    slope = (gradient * direction).sum((1, 2, 3))
+    assert (slope > 0).all()
+    torch.testing.assert_close((ahead - behind) / (2 * step), slope, rtol=0.1, atol=1e-3)
+    torch.testing.assert_close(F.softplus(odds), F.cross_entropy(model(images), labels, reduction="none").detach())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert wanted == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
 
 
 def test_an_image_is_attacked_alike_whoever_is_fooled_beside_it() -> None:
