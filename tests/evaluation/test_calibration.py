@@ -155,6 +155,27 @@ def test_on_test_the_temperature_comes_from_val_alone() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_a_model_is_called_unsure_only_if_more_mistakes_could_be_expected() -> None:
+    # all right with 98.9 to 99.3 %: of 60 images none wrong is likely, of 6,000 it is not
+    logits_NK = np.linspace(4.5, 5.0, 6000)[:, None] * [1, 0]
+    for count, verdict in ((60, "neither too sure nor too unsure"), (6000, "is not sure enough")):
+        kept = (logits_NK[:: 6000 // count], np.zeros(count, dtype=int))
+        section = calibration.calibration_section(subject(kept))
+        assert section.figures["before"]["overconfidence"]["interval"][1] < 0
+        assert verdict in section.findings[0]
+    one = calibration.calibration_section(subject((np.array([[1.0, 0.0]]), np.array([1]))))
+    assert "neither too sure" in one.findings[0]
+
+
+def test_calibrated_answers_are_rarely_called_unsure_or_too_sure() -> None:
+    called, beyond = 0, 0
+    for seed in range(150):
+        found = calibration.calibration_figures(*calibrated_answers(300, 4, seed, scale=5.0), seed=seed)
+        beyond += abs(found["overconfidence"]["value"]) > found["overconfidence_by_chance_95"]
+        called += "neither" not in calibration._verdict(found)
+    assert called <= beyond <= 16  # 7.5 are expected
+
+
 def test_a_temperature_that_does_harm_or_is_not_shown_to_help_is_said_so() -> None:
     val, honest = over_confident(2000, 4, 3.0), calibrated_answers(2000, 4, seed=1)
     harmful = calibration.calibration_section(subject(honest, val=val))

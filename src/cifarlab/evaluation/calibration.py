@@ -6,7 +6,7 @@ Shape suffixes: N images, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cifarlab.evaluation.arrays import arrays_of, images_of, judged_on_val, no_val
-from cifarlab.evaluation.intervals import mean_figure, number_text, proportion, share_text
+from cifarlab.evaluation.intervals import CONFIDENCE, mean_figure, number_text, proportion, share_text
 from cifarlab.evaluation.scores import brier_scores
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.metrics import expected_calibration_error, reliability_table
@@ -165,16 +165,19 @@ def calibration_figures(logits_NK: NDArray[np.float64], labels_N: NDArray[np.int
     Returns:
         ece, adaptive_ece, max_calibration_error, classwise_ece; ece_by_chance and ece_by_chance_95 (what calibrated
         answers of the same confidence would show: mean, and what 95 in 100 stay below); mean_confidence, accuracy,
-        overconfidence (their difference, with interval); log_loss, brier; bins (lower, upper, count, confidence,
-        accuracy, interval).
+        overconfidence (their difference, with interval) and overconfidence_by_chance_95 (what that of calibrated
+        answers exceeds on either side 5 times in 100, by the normal approximation); log_loss, brier; bins (lower,
+        upper, count, confidence, accuracy, interval).
     """
     from scipy.special import softmax
+    from scipy.stats import norm
 
     probabilities_NK = softmax(logits_NK, axis=1)
     confidence_N = probabilities_NK.max(1)
     right_N = logits_NK.argmax(1) == labels_N
     table = reliability_table(torch.from_numpy(probabilities_NK), torch.from_numpy(labels_N), NUM_BINS)
     chance = errors_by_chance(confidence_N, seed)
+    spread = math.sqrt(float((confidence_N * (1 - confidence_N)).mean()))  # of right answers about their confidence
     bins = []
     for row in table:
         right = round(row.accuracy * row.count) if row.count else 0
@@ -193,6 +196,7 @@ def calibration_figures(logits_NK: NDArray[np.float64], labels_N: NDArray[np.int
         "mean_confidence": float(confidence_N.mean()),
         "accuracy": proportion(int(right_N.sum()), len(labels_N)),
         "overconfidence": mean_figure(confidence_N - right_N),
+        "overconfidence_by_chance_95": float(norm.ppf((1 + CONFIDENCE) / 2) * spread / math.sqrt(len(labels_N))),
         "log_loss": float(_log_losses(logits_NK, labels_N).mean()),
         "brier": float(brier_scores(probabilities_NK, labels_N).mean()),
         "bins": bins,
@@ -294,12 +298,8 @@ def _points(value: float) -> str:
 
 def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     before, after = figures["before"], figures["after"]
-    gap = before["overconfidence"]
-    low, high = gap["interval"] or (gap["value"], gap["value"])
-    doubt = "is neither too sure nor too unsure, as far as these images show"
-    verdict = "is too sure" if low > 0 else "is not sure enough" if high < 0 else doubt
     lines = [
-        f"On average the model {verdict}: its mean confidence is {per_cent(before['mean_confidence'])}, and "
+        f"On average the model {_verdict(before)}: its mean confidence is {per_cent(before['mean_confidence'])}, and "
         f"{share_text(before['accuracy'])} of {images_of(subject.split, figures['num_images'])} are right.",
         f"Confidence and accuracy lie {_points(before['ece'])} apart on average (expected calibration error), "
         f"{'more' if before['ece'] > before['ece_by_chance_95'] else 'no more'} than chance alone explains: it gives "
@@ -311,16 +311,27 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
             f"Dividing the logits by a temperature of {number(value, 3)}, fitted on "
             f"{images_of('val', figures['temperature']['num_images'])}, brings the error from {_points(before['ece'])} "
             f"to {_points(after['ece'])} and the log loss from {number(before['log_loss'], 4)} to "
-            f"{number(after['log_loss'], 4)}, a gain of {number_text(gain, 4)}{_not_shown(gain['interval'])}."
+            f"{number(after['log_loss'], 4)}, a gain of {number_text(gain, 4)}{_not_shown(gain)}."
         )
     return lines
 
 
-def _not_shown(ends: Sequence[float] | None) -> str:
-    """Say of a gain what its interval does not show."""
-    if ends is None or ends[0] > 0:
-        return ""
-    return ": it does harm here" if ends[1] < 0 else ": that it helps is not shown"
+def _verdict(before: Mapping[str, Any]) -> str:
+    """Say which way confidence errs, if that is shown: calibrated answers would rarely be so far off by chance either.
+
+    Where hardly an answer is wrong, Student's interval alone would see too little spread.
+    """
+    gap = before["overconfidence"]
+    low, high = gap["interval"] or (gap["value"], gap["value"])
+    if abs(gap["value"]) > before["overconfidence_by_chance_95"] and (low > 0 or high < 0):
+        return "is too sure" if low > 0 else "is not sure enough"
+    return "is neither too sure nor too unsure, as far as these images show"
+
+
+def _not_shown(gain: Mapping[str, Any]) -> str:
+    """Say of a gain what is not shown."""
+    low, high = gain["interval"] or (gain["value"], gain["value"])
+    return "" if low > 0 else ": it does harm here" if high < 0 else ": that it helps is not shown"
 
 
 def _tables(figures: Mapping[str, Any]) -> dict[str, Table]:

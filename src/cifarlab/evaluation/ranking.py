@@ -45,7 +45,7 @@ def ranking_section(subject: Subject) -> Section:
             influence_N += own_N
     known = [row for row in per_class if row["auroc"]["value"] is not None]
     if not known:
-        reason = f"all {images_of(subject.split, len(labels_N))} are of one class; give images of two at least"
+        reason = f"{images_of(subject.split, len(labels_N))}, and all of one class; give images of two classes at least"
         return Section(skipped=reason)
     figures = {
         "num_images": len(labels_N),
