@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from cifarlab.plots.calibration import Reliability, coverage_figure, reliability_figure
 from cifarlab.plots.ranking import ClassCurve, precision_recall_figure, roc_figure
@@ -44,7 +45,19 @@ def test_coverage_curve_runs_through_its_points():
     low, high = axes.get_ylim()
     assert low < 0.94
     assert high >= 1
-    figure_bytes(coverage_figure(curve[:1], None, 0.5, "one point"), "svg")
+    (axes,) = coverage_figure([point(1.0, 0.02)], None, 0.5, "one point").axes
+    assert next(line for line in axes.lines if line.get_color() == BLUE).get_marker() == "o"  # or nothing would be seen
+    assert axes.get_ylim()[0] >= -0.01
+
+
+def test_of_a_thousand_classes_the_weakest_are_drawn():
+    whole = (0.9, (0.8, 0.95))
+    rows = [ClassRow(f"class {k}", 5, whole, whole, (k / 2000, (0.0, 1.0))) for k in range(2000)]
+    figure = class_intervals_figure([ClassRow("absent", 0, None, None, None), *rows], "title")
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"class {k}  (5)" for k in range(120)]
+    assert figure.axes[0].get_title(loc="left") == "title: the 120 weakest"
+    assert max(figure.get_size_inches()) < 40
 
 
 def test_classes_are_ordered_by_f1_and_absent_ones_are_last():
@@ -79,6 +92,18 @@ def test_the_hardest_classes_are_in_colour_and_every_class_is_drawn(count):
     assert figure_bytes(roc_figure(curves[:3], 500, "title"), "svg") == figure_bytes(
         roc_figure(curves[:3], 500, "title"), "svg"
     )
+
+
+def test_the_area_below_the_drawn_curve_is_the_auroc_among_equals_too():
+    generator = np.random.default_rng(0)
+    positive, scores = np.arange(200) < 60, generator.integers(4, size=200)
+    false_rates, true_rates, _ = roc_curve(positive, scores)
+    curve = ClassCurve("a", roc_auc_score(positive, scores), 0.5, false_rates, true_rates, np.ones(2), np.ones(2))
+    line = roc_figure([curve], 200, "title").axes[0].lines[0]
+    assert line.get_drawstyle() == "default"
+    rates, found = line.get_xdata(), line.get_ydata()
+    area = (np.diff(rates) * (found[1:] + found[:-1]) / 2).sum()
+    assert area == pytest.approx(curve.auroc, abs=0.003)  # rates of zero stand at half an image
 
 
 def test_a_false_positive_rate_of_zero_stands_at_the_left_edge():

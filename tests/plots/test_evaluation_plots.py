@@ -33,6 +33,9 @@ def test_confusion_shows_counts_and_colours_errors_only() -> None:
 
 def test_confusion_of_a_perfect_model_and_of_many_classes_can_be_drawn(tmp_path: Path) -> None:
     save_figure(plots.confusion_figure([[1, 0], [0, 1]], ("a", "b"), "perfect"), tmp_path / "perfect")
+    thousand = plots.confusion_figure(np.eye(1000, dtype=int), [f"class {k}" for k in range(1000)], "a thousand")
+    assert max(thousand.get_size_inches()) < 25
+    assert {label.get_text() for label in thousand.axes[0].get_yticklabels()} == {""}
     many = plots.confusion_figure(np.eye(60, dtype=int).tolist(), [f"class {k}" for k in range(60)], "many")
     assert texts(many) == []
     save_figure(many, tmp_path / "many")

@@ -23,6 +23,7 @@ from cifarlab.plots.style import (
 )
 
 _MIN_SPAN = 0.02  # of the axis of accuracy
+_MOST_MARKED = 5  # points of a curve
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def coverage_figure(
     lows, highs = zip(*(point["interval"] for point in points), strict=True)
     accuracies = [point["accuracy"] for point in points]
     axes.fill_between(coverages, lows, highs, color=SKY, alpha=0.35, linewidth=0, label="95 % interval")
-    axes.plot(coverages, accuracies, color=BLUE, linewidth=2, label="accuracy of the answers kept")
+    marker = "o" if len(points) <= _MOST_MARKED else ""  # of a single point there is no line
+    axes.plot(coverages, accuracies, color=BLUE, linewidth=2, marker=marker, label="accuracy of the answers kept")
     axes.axhline(wanted, color=GREEN, linewidth=1.2, linestyle="--", label=f"wanted: {100 * wanted:.10g}%")
     if chosen is not None:
         axes.errorbar(
@@ -118,7 +120,7 @@ def coverage_figure(
             label="threshold chosen on val",
         )
     low = min(*accuracies, wanted)
-    axes.set_ylim(min(low - 0.15 * (1 - low), 1 - _MIN_SPAN), 1.002)
+    axes.set_ylim(max(min(low - 0.15 * (1 - low), 1 - _MIN_SPAN), -0.01), 1.002)
     axes.set_xlim(0, 1.01)
     axes.set(xlabel="coverage: share of images that get an answer", ylabel="share of these answers that is right")
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))

@@ -14,6 +14,8 @@ from cifarlab.metrics import ClassScores, Mistake, ReliabilityBin
 from cifarlab.plots.style import BLUE, GRID, INK, MUTED, RED, SKY, literal, new_figure, new_grid, set_title
 
 _MAX_CLASSES_WITH_NUMBERS = 20  # beyond, the numbers in the cells would be too small to read
+_NAMED_CELL = 0.135  # inches; beside smaller cells there is no room for names
+_MOST_INCHES = 20  # of a matrix
 _MAX_NAME = 24
 _MISTAKE_COLUMNS = 6
 _MIN_SPAN = 0.04  # of an axis of shares: a narrower one would make a hair's breadth look like a difference
@@ -37,7 +39,7 @@ def confusion_figure(confusion_KK: Sequence[Sequence[int]], class_names: Sequenc
     counts_KK = np.asarray(confusion_KK)
     num_classes = len(counts_KK)
     with_numbers = num_classes <= _MAX_CLASSES_WITH_NUMBERS
-    cell = 0.52 if with_numbers else 0.135
+    cell = 0.52 if with_numbers else min(_NAMED_CELL, _MOST_INCHES / num_classes)
     side = max(3.4, cell * num_classes)
     figure, axes = new_figure(side + 2.2, side + 1.3)
     shares_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
@@ -54,7 +56,7 @@ def confusion_figure(confusion_KK: Sequence[Sequence[int]], class_names: Sequenc
             axes.text(
                 column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else INK, weight=weight
             )
-    names = [_short(name) for name in class_names]
+    names = [_short(name) if cell >= _NAMED_CELL else "" for name in class_names]
     size = 9 if with_numbers else 5.5
     axes.set_xticks(range(num_classes), names, rotation=45 if with_numbers else 90, fontsize=size)
     for label in axes.get_xticklabels():

@@ -44,7 +44,8 @@ class ClassCurve:
 def roc_figure(curves: Sequence[ClassCurve], num_images: int, title: str) -> Figure:
     """Draw the ROC curve of every class; the five of least area in colour, the others grey.
 
-    The false positive rate is on a logarithmic scale: the curves of a good model would all lie on the left edge.
+    Points are joined by straight lines, as the area takes them: equal scores count half. The false positive rate is on
+    a logarithmic scale, for the curves of a good model would all lie on the left edge.
 
     Args:
         curves: One entry a class.
@@ -55,7 +56,7 @@ def roc_figure(curves: Sequence[ClassCurve], num_images: int, title: str) -> Fig
     smallest = 0.5 / num_images
     for curve, look in _in_order(curves, "auroc"):
         rates = np.maximum(curve.false_rates, smallest)
-        axes.plot(rates, curve.true_rates, drawstyle="steps-post", **_style(look, f"{curve.name}  {curve.auroc:.4f}"))
+        axes.plot(rates, curve.true_rates, **_style(look, f"{curve.name}  {curve.auroc:.4f}"))
     diagonal = np.geomspace(smallest, 1, 50)
     axes.plot(diagonal, diagonal, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.set_xscale("log")

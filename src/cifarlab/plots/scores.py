@@ -12,6 +12,7 @@ from cifarlab.plots.style import BLUE, GREEN, RED, new_figure, set_title, shorte
 
 _MIN_SPAN = 0.04  # of the axis: a narrower one would make a hair's breadth look like a difference
 _MOST_TALL_ROWS = 20
+_MOST_ROWS = 120
 _LOOKS = (("recall", RED, "D"), ("precision", BLUE, "o"), ("f1", GREEN, "|"))
 _LABELS = {"recall": "recall (found)", "precision": "precision (right when named)", "f1": "F1"}
 
@@ -41,11 +42,16 @@ class ClassRow:
 def class_intervals_figure(rows: Sequence[ClassRow], title: str) -> Figure:
     """Draw recall, precision and F1 of every class with their intervals, the best class (by F1) on top.
 
+    Of many classes the 120 weakest are drawn.
+
     Args:
         rows: One entry a class, in any order.
         title: Heading.
     """
     ordered = sorted(rows, key=lambda row: -1.0 if row.f1 is None else row.f1[0])
+    if len(ordered) > _MOST_ROWS:
+        ordered = [row for row in ordered if row.f1 is not None][:_MOST_ROWS]
+        title = f"{title}: the {len(ordered)} weakest"
     figure, axes = new_figure(6.4, 1.7 + (0.42 if len(ordered) <= _MOST_TALL_ROWS else 0.24) * len(ordered))
     lowest = 1.0
     for offset, (name, color, marker) in zip((0.24, 0.0, -0.24), _LOOKS, strict=True):
