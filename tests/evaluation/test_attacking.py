@@ -22,14 +22,17 @@ Attack = Callable[..., Attacked]
 SHAPE = (3, 6, 6)
 
 
+def random_offsets(pixels: torch.Tensor) -> torch.Tensor:
+    return torch.rand(pixels.shape, generator=torch.Generator().manual_seed(0)).to(pixels) * 2 - 1
+
+
 def run_pgd(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, radius: float, steps: int = 20) -> Attacked:
-    generator = torch.Generator().manual_seed(0)
-    return pgd(model, pixels, labels, radius=radius, steps=steps, step_size=radius / 4, generator=generator)
+    offsets = random_offsets(pixels)
+    return pgd(model, pixels, labels, radius=radius, steps=steps, step_size=radius / 4, offsets_NCHW=offsets)
 
 
 def run_apgd(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, radius: float, steps: int = 20) -> Attacked:
-    generator = torch.Generator().manual_seed(0)
-    return apgd(model, pixels, labels, radius=radius, steps=steps, generator=generator)
+    return apgd(model, pixels, labels, radius=radius, steps=steps, offsets_NCHW=random_offsets(pixels))
 
 
 BOTH = [run_pgd, run_apgd]
@@ -291,7 +294,7 @@ def plain_apgd(
 def test_apgd_against_the_paper_image_by_image(radius: float) -> None:
     model, pixels = Small(1).double().eval(), random_pixels(40, 7).double()
     labels = model(pixels).argmax(1)
-    starts = pixels + radius * (torch.rand(pixels.shape, generator=torch.Generator().manual_seed(0)).double() * 2 - 1)
+    starts = pixels + radius * random_offsets(pixels)
     expected = [
         plain_apgd(model, *one, radius, 30) for one in zip(pixels, labels.tolist(), starts.clamp(0, 1), strict=True)
     ]

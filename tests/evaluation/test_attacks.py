@@ -9,7 +9,16 @@ import pytest
 import torch
 from tests.evaluation.models import Brightest, coloured, subject
 
-from cifarlab.evaluation.attacks import APGD_STEPS, PGD_STEPS, RADII, Assault, assault, attack_figures, attacks_section
+from cifarlab.evaluation.attacks import (
+    APGD_STEPS,
+    PGD_STEPS,
+    RADII,
+    Assault,
+    assault,
+    attack_figures,
+    attacks_section,
+    random_offsets,
+)
 from cifarlab.evaluation.section import Section
 
 
@@ -60,6 +69,28 @@ def test_it_is_the_same_every_time() -> None:
     assert section_of(9).figures == section_of(9).figures
 
 
+def test_a_start_is_drawn_for_each_image_from_its_position_alone() -> None:
+    """So that figures depend neither on how many are attacked at once nor on who else was right before."""
+    pixels = torch.zeros(5, 3, 8, 8)
+    together = random_offsets(0, "PGD", 8, [3, 1, 7, 20, 2], pixels)
+    apart = random_offsets(0, "PGD", 8, [20, 7], pixels[:2])
+    assert torch.equal(apart, together[[3, 2]])
+    assert -1 <= together.min() < -0.9
+    assert 0.9 < together.max() <= 1
+    others = [("PGD", 8, 1), ("APGD", 8, 0), ("PGD", 2, 0)]
+    assert all(
+        not torch.equal(random_offsets(seed, attack, n, [20, 7], pixels[:2]), apart) for attack, n, seed in others
+    )
+    assert random_offsets(0, "PGD", 8, [], pixels[:0]).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("margin", [9, 12])
+def test_how_many_are_attacked_at_once_changes_no_figure(margin: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = section_of(margin).figures
+    monkeypatch.setattr("cifarlab.evaluation.attacks._BATCH", 7)
+    assert section_of(margin).figures == whole
+
+
 def test_figures_against_counting_by_hand() -> None:
     def one(attack: str, levels: int, fooled: list[int], used: list[float]) -> Assault:
         return Assault(attack, levels, 20, np.array(fooled, bool), np.array(used))
@@ -102,6 +133,6 @@ def test_batches_are_put_together_in_order(attack: str, monkeypatch: pytest.Monk
     strong[torch.arange(0, 20, 2), images.labels_N[::2]] = 255  # every other image cannot be turned
     pixels = strong.float() / 255
     monkeypatch.setattr("cifarlab.evaluation.attacks._BATCH", 6)
-    found = assault(Brightest().eval(), pixels, images.labels_N, attack, 8, 20, 0)
+    found = assault(Brightest().eval(), pixels, images.labels_N, attack, 8, 20, torch.zeros_like(pixels))
     assert found.fooled_N.tolist() == [False, True] * 10
     assert np.isnan(found.used_N).tolist() == [True, False] * 10

@@ -52,11 +52,6 @@ def _project(pixels: torch.Tensor, originals: torch.Tensor, radius: float) -> to
     return torch.clamp(pixels, originals - radius, originals + radius).clamp(0, 1)
 
 
-def _random_start(pixels_NCHW: torch.Tensor, radius: float, generator: torch.Generator) -> torch.Tensor:
-    offsets_NCHW = torch.rand(pixels_NCHW.shape, generator=generator).to(pixels_NCHW) * 2 - 1
-    return _project(pixels_NCHW + radius * offsets_NCHW, pixels_NCHW, radius)
-
-
 def _ask(
     model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, *, last: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -115,7 +110,7 @@ def pgd(
     radius: float,
     steps: int,
     step_size: float,
-    generator: torch.Generator,
+    offsets_NCHW: torch.Tensor,
 ) -> Attacked:
     """Attack by projected gradient descent: steps of equal length along the gradient's sign, from a random start.
 
@@ -126,14 +121,14 @@ def pgd(
         radius: How much a pixel may change, in units of [0, 1].
         steps: At most so many steps.
         step_size: Of each pixel, in units of [0, 1].
-        generator: Of the random start, on the CPU.
+        offsets_NCHW: Where the attack starts, from the originals, in units of the radius, -1 to 1.
 
     Returns:
         What was found for each image.
     """
     record = _Record.begin(pixels_NCHW)
     who_A = torch.arange(len(pixels_NCHW), device=pixels_NCHW.device)
-    pixels = _random_start(pixels_NCHW, radius, generator)
+    pixels = _project(pixels_NCHW + radius * offsets_NCHW, pixels_NCHW, radius)
     for step in range(steps + 1):
         odds_A, wrong_A, gradient = _ask(model, pixels, labels_N[who_A], last=step == steps)
         record.note(who_A, pixels, odds_A, wrong_A, gradient)
@@ -211,7 +206,7 @@ def apgd(
     *,
     radius: float,
     steps: int,
-    generator: torch.Generator,
+    offsets_NCHW: torch.Tensor,
 ) -> Attacked:
     """Attack by APGD on the cross-entropy: with momentum, and steps that become shorter where an image does not get on.
 
@@ -221,14 +216,14 @@ def apgd(
         labels_N: True classes, int64.
         radius: How much a pixel may change, in units of [0, 1].
         steps: At most so many steps.
-        generator: Of the random start, on the CPU.
+        offsets_NCHW: Where the attack starts, from the originals, in units of the radius, -1 to 1.
 
     Returns:
         What was found for each image.
     """
     record = _Record.begin(pixels_NCHW)
     who = torch.arange(len(pixels_NCHW), device=pixels_NCHW.device)
-    start = _random_start(pixels_NCHW, radius, generator)
+    start = _project(pixels_NCHW + radius * offsets_NCHW, pixels_NCHW, radius)
     odds, wrong, gradient = _ask(model, start, labels_N, last=False)
     record.note(who, start, odds, wrong, gradient)
     length = torch.full((len(who), 1, 1, 1), 2 * radius, device=start.device)

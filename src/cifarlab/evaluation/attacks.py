@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,12 @@ def attacks_section(subject: Subject) -> Section:
     images_MCHW, labels_M = images.images_NCHW[chosen_M], images.labels_N[chosen_M]
     right_M = torch.from_numpy(plain_answers(classifier, images_MCHW)) == labels_M
     pixels_NCHW = (images_MCHW[right_M].float() / 255).to(classifier.device)
-    labels_N = labels_M[right_M].to(classifier.device)
+    labels_N, positions_N = labels_M[right_M].to(classifier.device), chosen_M[right_M].tolist()
     assaults = []
     for levels in RADII:
         for attack, steps in (("PGD", PGD_STEPS), ("APGD", APGD_STEPS)):
-            one = assault(classifier.model, pixels_NCHW, labels_N, attack, levels, steps, subject.options.seed)
+            offsets_NCHW = random_offsets(subject.options.seed, attack, levels, positions_N, pixels_NCHW)
+            one = assault(classifier.model, pixels_NCHW, labels_N, attack, levels, steps, offsets_NCHW)
             assaults.append(one)
             withstood = int((~one.fooled_N).sum())
             subject.notify(f"{attack} within {levels} of 255 levels: {withstood:,} of {len(labels_N):,} still right")
@@ -107,6 +109,17 @@ def attacks_section(subject: Subject) -> Section:
     )
 
 
+def random_offsets(
+    seed: int, attack: str, levels: int, positions_N: Sequence[int], pixels_NCHW: torch.Tensor
+) -> torch.Tensor:
+    """Return where attacks start, -1 to 1, like the pixels; that of an image depends on its position alone."""
+    generators = (derive_generator(seed, f"attacks/{attack}", levels, position) for position in positions_N)
+    offsets_NCHW = torch.empty_like(pixels_NCHW, device="cpu")
+    for offsets_CHW, generator in zip(offsets_NCHW, generators, strict=True):
+        offsets_CHW.uniform_(-1, 1, generator=generator)
+    return offsets_NCHW.to(pixels_NCHW.device)
+
+
 def assault(
     model: nn.Module,
     pixels_NCHW: torch.Tensor,
@@ -114,7 +127,7 @@ def assault(
     attack: str,
     levels: int,
     steps: int,
-    seed: int,
+    offsets_NCHW: torch.Tensor,
 ) -> Assault:
     """Attack images in batches.
 
@@ -125,20 +138,20 @@ def assault(
         attack: 'PGD' or 'APGD'.
         levels: Radius, in levels of 255.
         steps: At most.
-        seed: Of the random starts.
+        offsets_NCHW: Where the attacks start, in units of the radius.
     """
     fooled, used = [np.empty(0, bool)], [np.empty(0)]
     radius = levels / 255
     for start in range(0, len(pixels_NCHW), _BATCH):
         batch = slice(start, start + _BATCH)
         originals, labels = pixels_NCHW[batch], labels_N[batch]
-        generator = derive_generator(seed, f"attacks/{attack}", levels, start)
+        offsets = offsets_NCHW[batch]
         found: Attacked
         if attack == "PGD":
             length = radius * _PGD_STEP
-            found = pgd(model, originals, labels, radius=radius, steps=steps, step_size=length, generator=generator)
+            found = pgd(model, originals, labels, radius=radius, steps=steps, step_size=length, offsets_NCHW=offsets)
         else:
-            found = apgd(model, originals, labels, radius=radius, steps=steps, generator=generator)
+            found = apgd(model, originals, labels, radius=radius, steps=steps, offsets_NCHW=offsets)
         distance = (found.pixels_NCHW - originals).abs().amax((1, 2, 3)).double() * 255
         fooled.append(found.fooled_N.cpu().numpy())
         used.append(torch.where(found.fooled_N, distance, torch.nan).cpu().numpy())
