@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from tests.decision.made import world
+from tests.decision.made import paired_evidence, world
 
+from cifarlab.decision import analyse, load_inputs
 from cifarlab.decision.next_test import FEWEST_IMAGES, images_needed, mcnemar_power, plan_test
 from cifarlab.decision.options import derive
 from cifarlab.differences import compare_paired
@@ -64,6 +67,19 @@ def test_the_plan_costs_what_its_parts_cost() -> None:
     half = 50 * (derived["accuracy.build"] - derived["accuracy.buy"])
     assert plan.difference_points == pytest.approx(half)
     assert f"{plan.num_images:,}" in plan.what
+
+
+def test_what_was_done_already_is_not_asked_for_as_if_it_were_new() -> None:
+    _, setting, base = world()
+    first = plan_test(derive(base, setting), "USD", "Detectocorp", "build")
+    again = plan_test(derive(base, setting), "USD", "Detectocorp", "build", done=10_000)
+    assert "newly gathered" in again.what
+    assert "newly gathered" not in first.what
+    assert "10,000 own images" in again.sentence
+    assert again.num_images == first.num_images
+    assert "newly gathered" in analyse(load_inputs(), paired_evidence(), draws=50).advice.next_test.what
+    elsewhere = replace(paired_evidence(), own_images=False)
+    assert "newly gathered" not in analyse(load_inputs(), elsewhere, draws=50).advice.next_test.what
 
 
 def test_models_that_do_not_differ_need_the_smallest_difference_looked_for() -> None:

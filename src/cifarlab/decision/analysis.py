@@ -120,6 +120,7 @@ def _grounds(
 ) -> Grounds:
     amounts, setting = world
     derived = derive(base_values(amounts), setting)
+    compared = evidence.total if evidence.own_images and evidence.paired is not None else 0
     leaning = find_leaning(options, simulation)
     return Grounds(
         currency=inputs.currency,
@@ -132,7 +133,7 @@ def _grounds(
         break_even=even,
         switches=switching_values(amounts, setting, tuple(o.key for o in options if not o.rejected)),
         simulation=simulation,
-        next_test=plan_test(derived, inputs.currency, inputs.vendor, leaning),
+        next_test=plan_test(derived, inputs.currency, inputs.vendor, leaning, done=compared),
         prices_assumed=_prices_assumed(amounts, leaning),
         cost_of_error=amounts["errors.cost_per_wrong_answer"],
     )

@@ -71,7 +71,9 @@ def mcnemar_power(num_images: int, difference: float, discordant: float, alpha: 
     return float((binom.pmf(counts, num_images, discordant) * found).sum())
 
 
-def plan_test(derived: Mapping[str, Numbers], currency: str, vendor: str, leaning: OptionKey | None) -> NextTest:
+def plan_test(
+    derived: Mapping[str, Numbers], currency: str, vendor: str, leaning: OptionKey | None, *, done: int = 0
+) -> NextTest:
     """Return the test on own images that would tell most for the least money.
 
     The difference to be found is half of what is expected between our model and the vendor's on images of the use, for
@@ -83,6 +85,7 @@ def plan_test(derived: Mapping[str, Numbers], currency: str, vendor: str, leanin
         currency: Of the cost.
         vendor: Its name.
         leaning: The option that would be chosen today.
+        done: Own images that both models were compared on already.
     """
     ours, theirs = float(derived["accuracy.build"]), float(derived["accuracy.buy"])
     discordant = ours * (1 - theirs) + theirs * (1 - ours)
@@ -99,12 +102,17 @@ def plan_test(derived: Mapping[str, Numbers], currency: str, vendor: str, leanin
     few = f"; with fewer than {FEWEST_IMAGES} neither accuracy would be known well"
     fewest = few if images == FEWEST_IMAGES else ""
     against = "our model" if leaning in ("buy", "adapt") else f"{vendor}'s"
+    what = f"Show {images:,} of our own labelled images to {vendor}'s service and to our model, and count."
+    repeated = ""
+    if done:
+        what = f"Show {images:,} newly gathered images of ours, labelled, to {vendor}'s service and to our model again."
+        repeated = f"Both were compared on {done:,} own images; since then pictures or models may have changed. "
     sentence = (
-        f"{reason[0].upper()}{reason[1:]} (exact McNemar test, 5 %){fewest}. If {against} proves better there, the "
-        f"answer has to be found again. Cost: about {money(cost, currency, 2)}, with {about(TEST_DAYS)} days of work."
+        f"{repeated}{reason[0].upper()}{reason[1:]} (exact McNemar test, 5 %){fewest}. If {against} proves better there, "
+        f"the answer has to be found again. Cost: about {money(cost, currency, 2)}, with {about(TEST_DAYS)} days of work."
     )
     return NextTest(
-        what=f"Show {images:,} of our own labelled images to {vendor}'s service and to our model, and count.",
+        what=what,
         num_images=images,
         difference_points=100 * difference,
         cost=cost,

@@ -82,7 +82,7 @@ def accuracy_outcome(verdict: Verdict, evidence: Evidence) -> Literal["better", 
     """
     if evidence.paired is None:
         return verdict.outcome if evidence.meets_claim else "undecided"
-    if evidence.paired.p_exact > _ALPHA:
+    if evidence.paired.p_exact >= _ALPHA:
         return "undecided"
     return "better" if evidence.paired.difference > 0 else "worse"
 
