@@ -45,7 +45,9 @@ SECTIONS: dict[str, Entry] = {
     "selective": Entry(
         "What if it may leave hard images to others?", "selective", True, "a second", ("wanted_accuracy",)
     ),
-    "quality": Entry("Are the images and labels themselves sound?", "quality", False, "a minute", ("human_labels",)),
+    "quality": Entry(
+        "Are the images and labels themselves sound?", "quality", False, "a quarter of a minute", ("human_labels",)
+    ),
     "unknown": Entry(
         "What does it say to images of none of its classes?", "unknown", False, "half a minute", ("unknown", "seed")
     ),
@@ -60,7 +62,9 @@ SECTIONS: dict[str, Entry] = {
         "Does it withstand small movements of the picture?", "shifts", False, "a minute", ("num_corrupted", "seed")
     ),
     "shifted_sets": Entry("How does it do on newly gathered images?", "shifted_sets", False, "half a minute"),
-    "attacks": Entry("Does it withstand deliberate attack?", "attacks", False, "a minute", ("num_attacked", "seed")),
+    "attacks": Entry(
+        "Does it withstand deliberate attack?", "attacks", False, "half a minute", ("num_attacked", "seed")
+    ),
     "why": Entry("Why does it answer as it does?", "why", False, "half a minute", ("seed",)),
 }
 """In the order in which they are run and shown."""
