@@ -60,6 +60,16 @@ def test_a_wrong_convolution_is_noticed(monkeypatch):
         check_bf16_on_cpu.cache_clear()
 
 
+def test_fp32_on_an_nvidia_gpu_is_not_rounded_to_tf32():
+    def settings():
+        return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+
+    before = settings()
+    with autocast(torch.device("cuda"), "fp32"):
+        assert settings() == ("ieee", "ieee")
+    assert settings() == before
+
+
 def test_autocast_sets_the_dtype_of_convolutions():
     conv, x = torch.nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8)
     with autocast(CPU, "bf16"):

@@ -10,6 +10,7 @@ import platform
 import shutil
 import sysconfig
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,22 @@ def decide_compile(requested: bool, device: torch.device) -> tuple[bool, str]:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the context in which convolutions and products run in the given precision ('fp32', 'bf16', 'fp16')."""
     if precision == "fp32":
-        return contextlib.nullcontext()
+        return _without_tf32() if device.type == "cuda" else contextlib.nullcontext()
     return torch.autocast(device.type, _DTYPES[precision])
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Keep NVIDIA's convolutions and products from rounding fp32 to 10 bits, which torch lets convolutions do."""
+    places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
 
 
 @dataclass(frozen=True)
