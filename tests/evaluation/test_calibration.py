@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.calibration import calibration_curve
@@ -13,6 +14,7 @@ from tests.evaluation.answers import calibrated_answers, random_answers, subject
 
 from cifarlab.evaluation import calibration
 from cifarlab.evaluation.scores import scores_section
+from cifarlab.metrics import reliability_table
 
 
 def over_confident(num_images: int, num_classes: int, temperature: float, seed: int = 0):
@@ -70,6 +72,14 @@ def test_errors_of_known_constructions_are_exact() -> None:
     p_NK = np.stack([confidence_N, 1 - confidence_N], 1)
     # both classes are as far off as the answer, for what one has too much the other has too little
     assert calibration.classwise_error(p_NK, np.where(right_N, 0, 1)) == pytest.approx(0.3)
+
+
+def test_a_probability_on_an_edge_is_in_the_bin_below() -> None:
+    edges = np.array([0, 0.25, 0.5, np.nextafter(0.5, 1), 1])
+    assert calibration._bins_of(edges, num_bins=4).tolist() == [0, 0, 1, 2, 3]
+    p_NK = np.array([[0.75, 0.25], [0.75, 0.25]])
+    bins = reliability_table(torch.from_numpy(p_NK), torch.tensor([0, 1]), num_bins=4)
+    assert [row.count for row in bins] == [0, 0, 2, 0]
 
 
 def test_the_order_of_images_does_not_matter_even_among_equals() -> None:

@@ -186,6 +186,31 @@ def test_classes_in_another_order_are_told(tmp_path: Path) -> None:
     for skill in (0.3, 1.0):  # poor answers, but in order
         assert "exchanged" not in notes_on(tmp_path, *random_answers(300, 10, seed=4, skill=skill))
 
+    unsure = np.where((np.arange(300) % 5 < 3)[:, None], swapped, LOGITS)  # mostly, but not all
+    assert "exchanged" not in notes_on(tmp_path, unsure)
+
+
+def test_labels_without_a_class_0_are_not_refused_for_that(tmp_path: Path) -> None:
+    """A poor model may fit the labels a little better with each lowered by one."""
+    labels_N, kinds_N = 1 + np.arange(300) % 9, np.arange(300) % 20
+    # 30 % right, 35 % one too low, the rest elsewhere
+    given_N = np.where(kinds_N < 6, labels_N, np.where(kinds_N < 13, labels_N - 1, (labels_N + 4) % 10))
+    path = save_npz(tmp_path / "a.npz", logits=LOGITS / 9 + 9 * np.eye(10)[given_N], labels=labels_N)
+    assert read_answers_file(path).scored.labels_N.tolist() == labels_N.tolist()
+
+
+def test_rows_may_be_off_by_rounding_and_no_more(tmp_path: Path) -> None:
+    for factor in (0.992, 1.008):
+        found = read_answers_file(save_npz(tmp_path / "a.npz", scores=SOFTMAX * factor, labels=LABELS))
+        assert found.kind == "probabilities"
+        np.testing.assert_allclose(found.scored.logits_NK.exp().numpy(), SOFTMAX, rtol=1e-9)
+    with pytest.raises(DataError, match=r"sums to 0\.985, not to 1"):
+        load_answers_file(save_npz(tmp_path / "b.npz", scores=SOFTMAX * 0.985, labels=LABELS))
+    # a class that has all or nothing of every answer is no column of labels
+    sure = np.where((LABELS == 3)[:, None], np.eye(10)[3], np.where(np.arange(10) == 3, 0, SOFTMAX))
+    sure /= sure.sum(1, keepdims=True)
+    assert read_answers_file(save_npz(tmp_path / "c.npz", scores=sure, labels=LABELS)).kind == "probabilities"
+
 
 def test_answers_given_twice_and_answers_without_doubt_are_told(tmp_path: Path) -> None:
     assert "300 answers repeat another" in notes_on(tmp_path, np.r_[LOGITS, LOGITS], np.r_[LABELS, LABELS])

@@ -14,7 +14,7 @@ from tests.evaluation.answers import random_answers, subject
 from cifarlab import metrics
 from cifarlab.errors import DataError
 from cifarlab.evaluation import scores
-from cifarlab.evaluation.intervals import bootstrap, mean_figure, proportion, share_text
+from cifarlab.evaluation.intervals import bootstrap, mean_figure, proportion, share_alone, share_text
 from cifarlab.stats import clopper_pearson_interval
 
 
@@ -71,6 +71,18 @@ def test_a_share_has_the_intervals_of_scipy(right: int, total: int) -> None:
     assert found["clopper_pearson"][0] <= found["value"] <= found["clopper_pearson"][1]
 
 
+def test_no_interval_reaches_where_no_mean_can_be() -> None:
+    losses_N = np.array([0.0] * 9 + [10.0])
+    low, high = scipy_stats.ttest_1samp(losses_N, 0).confidence_interval(0.95)
+    assert low < 0
+    assert mean_figure(losses_N)["interval"] == pytest.approx([low, high])
+    assert mean_figure(losses_N, lowest=0)["interval"] == pytest.approx([0, high])
+    assert mean_figure(1 - losses_N / 10, lowest=0, highest=1)["interval"] == pytest.approx([1 - high / 10, 1])
+    answers = (np.array([[9.0, 0.0]] * 9 + [[0.0, 9.0]]), np.zeros(10, dtype=int))
+    assert scores.scores_section(subject(answers)).figures["log_loss"]["interval"][0] == 0
+    assert scores.scores_section(subject(answers)).figures["brier"]["interval"][0] == 0
+
+
 def test_nearly_all_is_not_written_as_all() -> None:
     assert share_text({"value": 0.999998, "interval": [0.99999, 0.999999]}) == (
         "99.9998 % (95 % interval 99.9990 to 99.9999 %)"
@@ -78,6 +90,7 @@ def test_nearly_all_is_not_written_as_all() -> None:
     assert share_text(proportion(3, 1_000_000)).startswith("0.0003 % (95 % interval 0.0001 to 0.0009 %)")
     assert share_text(proportion(7, 7)).startswith("100.00 % (95 % interval 64.57 to 100.00 %)")
     assert share_text(proportion(0, 7)).startswith("0.00 %")
+    assert [share_alone(share) for share in (0.5, 0.99997, 1.0)] == ["50.00 %", "99.997 %", "100.00 %"]
 
 
 def test_the_exact_interval_is_where_the_binomial_tails_are_two_and_a_half_per_cent() -> None:
@@ -214,6 +227,7 @@ def test_findings_and_tables_say_what_the_figures_say() -> None:
         (lambda logits, labels: (np.where(np.arange(3) == 1, np.nan, logits), labels), "NaN or infinite, the first"),
         (lambda logits, labels: (logits * np.inf, labels), "NaN or infinite"),
         (lambda logits, labels: (logits, labels + 1), "run from 1 to 3, but 3 classes are 0 to 2"),
+        (lambda logits, labels: (logits, labels - 1), "run from -1 to 1, but 3 classes are 0 to 2"),
         (lambda logits, labels: (logits[:2], labels), "one row an image"),
         (lambda logits, labels: (logits[:0], labels[:0]), "one image at least"),
     ],

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from cifarlab.evaluation.arrays import arrays_of, images_of, judged_on_val, no_val
-from cifarlab.evaluation.intervals import CONFIDENCE, mean_figure, number_text, proportion, share_text
+from cifarlab.evaluation.intervals import CONFIDENCE, mean_figure, number_text, proportion, share_alone, share_text
 from cifarlab.evaluation.scores import brier_scores
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.metrics import expected_calibration_error, reliability_table
-from cifarlab.phrases import number, per_cent
+from cifarlab.phrases import number
 from cifarlab.seeding import derive_seed
 
 NUM_BINS = 15
@@ -299,8 +299,8 @@ def _points(value: float) -> str:
 def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     before, after = figures["before"], figures["after"]
     lines = [
-        f"On average the model {_verdict(before)}: its mean confidence is {per_cent(before['mean_confidence'])}, and "
-        f"{share_text(before['accuracy'])} of {images_of(subject.split, figures['num_images'])} are right.",
+        f"On average the model {_verdict(before)}: its mean confidence is {share_alone(before['mean_confidence'])}, "
+        f"and {share_text(before['accuracy'])} of {images_of(subject.split, figures['num_images'])} are right.",
         f"Confidence and accuracy lie {_points(before['ece'])} apart on average (expected calibration error), "
         f"{'more' if before['ece'] > before['ece_by_chance_95'] else 'no more'} than chance alone explains: it gives "
         f"about {_points(before['ece_by_chance'])}, and rarely more than {_points(before['ece_by_chance_95'])}.",

@@ -145,12 +145,16 @@ def share_text(figure: Mapping[str, Any]) -> str:
     """Return a share in words: "94.12 % (95 % interval 93.64 to 94.57 %)"; a dash where it is not known."""
     if figure["value"] is None:
         return per_cent(math.nan)
-    digits = share_digits(figure["value"])
+    digits = _digits_of(figure["value"])
     return f"{per_cent(figure['value'], digits)}{_interval_text(figure['interval'], 100, ' %', digits)}"
 
 
-def share_digits(share: float) -> int:
-    """Return with how many decimals a share is written in per cent: two, or more so that nearly all is not all."""
+def share_alone(share: float) -> str:
+    """Return a share in per cent, without interval: "94.12 %"; "99.9998 %", for nearly all is not all."""
+    return per_cent(share, _digits_of(share))
+
+
+def _digits_of(share: float) -> int:
     digits = 2
     while digits < _MOST_DIGITS and round(100 * share, digits) in (0, 100) and 0 < share < 1:
         digits += 1

@@ -28,8 +28,8 @@ class Scored:
     """Answers to images whose true classes are known.
 
     Attributes:
-        logits_NK: float32; logits, or logarithms of probabilities where only those are known. They are the run's
-            answer, averaged over test-time views where it has any.
+        logits_NK: float32, or float64 of a file that needs it; logits, or logarithms of probabilities where only those
+            are known. They are the run's answer, averaged over test-time views where it has any.
         labels_N: int64.
         images: The images themselves, in the same order; None where only answers are at hand.
     """

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarlab.evaluation.arrays import arrays_of, confidences, images_of, judged_on_val, no_val
-from cifarlab.evaluation.intervals import proportion, share_digits, share_text
+from cifarlab.evaluation.intervals import proportion, share_alone, share_text
 from cifarlab.evaluation.section import Scored, Section, Subject, Table
 from cifarlab.phrases import per_cent
 from cifarlab.stats import clopper_pearson_interval
@@ -212,7 +212,7 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     kept = {"value": most["accuracy"], "interval": most["interval"]}
     lines = [
         f"If it answers only the {per_cent(most['coverage'], 0)} of {images} it is surest of, {share_text(kept)} "
-        f"of these answers are right, against {per_cent(whole['value'])} of all."
+        f"of these answers are right, against {share_alone(whole['value'])} of all."
     ]
     if most["coverage"] == 1:
         lines = [f"Of {images} no tenth can be left out by confidence: they are too few, or too many are equally sure."]
@@ -228,8 +228,9 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
 def _threshold_sentence(threshold: Mapping[str, Any], images: str) -> str:
     coverage, accuracy = threshold["judged"]["coverage"], threshold["judged"]["accuracy"]
     wanted, value = threshold["wanted_accuracy"], threshold["value"]
-    sure = per_cent(value, share_digits(value))
-    line = f"To be right {_wanted(wanted)} of the time it must be at least {sure} sure, as chosen on val: "
+    line = (
+        f"To be right {_wanted(wanted)} of the time it must be at least {share_alone(value)} sure, as chosen on val: "
+    )
     if accuracy["value"] is None:
         return f"{line}of {images} it is that sure of none."
     line += (
