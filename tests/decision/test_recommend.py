@@ -158,9 +158,12 @@ def test_where_the_leaning_is_not_the_cheapest_at_the_likeliest_values_that_is_t
     changes = analysis.advice.changes
     assert "buying and adapting is the cheapest" in changes[0]
     inside = [switch for switch in analysis.switches if switch.inside]
-    told = [change for change in changes if any(change.startswith(switch.label) for switch in inside)]
+    told = [change for change in changes if change.startswith("From there")]
     assert told
-    assert all("then building is the cheapest" in change for change in told)
+    assert all(change.endswith("makes building the cheapest.") for change in told)
+    assert not any("then building is the cheapest" in change for change in changes)
+    labels = [switch.label.lower() for switch in inside if switch.becomes == leaning]
+    assert all(any(label in change.lower() for label in labels) for change in told)
     assert "buying and adapting USD" in analysis.advice.figures[1].text
 
 
@@ -213,6 +216,8 @@ def test_a_claim_for_cifar10_is_not_set_against_another_public_data_set() -> Non
     assert analysis.verdict.outcome == "undecided"
     assert analysis.verdict.claim_images is None
     assert "cannot be set against it" in analysis.verdict.sentence
+    assert any("is not set against ours" in one for one in analysis.assumptions)
+    assert not any("more images" in one for one in analysis.advice.changes)
     assert len(analysis.comparisons) == 1
     values = {entry.id: entry.value for entry in analysis.ledger}
     assert values["verdict.p_value"] is None
@@ -226,6 +231,16 @@ def test_a_share_that_close_to_what_is_asked_for_is_told_so() -> None:
     assert _chance(0.6996, 10_000) == "70.0\u00a0%"
     assert _chance(0.6944, 10_000) == "69.4\u00a0%"  # 69 % and not 70 %, nor the other way round
     assert _chance(0.766, 10_000) == "77\u00a0%"
+
+
+def test_an_option_that_is_the_cheapest_more_often_is_named() -> None:
+    analysis = run(replace(load_inputs(), status_quo="none"))
+    chances = analysis.simulation.probability_cheapest_admissible
+    assert analysis.advice.leaning == "build"
+    assert chances["nothing"] > chances["build"]
+    assert "doing nothing in" in analysis.advice.confidence_reason
+    assert "costs more on average" in analysis.advice.confidence_reason
+    assert "costs more on average" not in run().advice.confidence_reason
 
 
 def test_costs_that_the_draws_do_not_tell_apart_are_told_so() -> None:

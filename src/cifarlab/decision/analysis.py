@@ -15,11 +15,12 @@ from cifarlab.decision.comparisons import compare_with_others
 from cifarlab.decision.costs import cash_flows, images_by_year, per_image_figures, present_cost, present_costs
 from cifarlab.decision.findings import Analysis, Comparison, Gate
 from cifarlab.decision.given import CLAIMED_DATASET, Amount, CoveragePoint, Evidence, OptionKey
+from cifarlab.decision.grounds import Grounds, find_leaning, runner_up
 from cifarlab.decision.inputs import DecisionInputs
 from cifarlab.decision.ledger import build_ledger
 from cifarlab.decision.next_test import plan_test
 from cifarlab.decision.options import LABELS, WORLD, Setting, Values, derive, describe, mistake_weight, used_keys
-from cifarlab.decision.recommend import Grounds, advise, find_leaning, runner_up
+from cifarlab.decision.recommend import advise
 from cifarlab.decision.results import BreakEven, HybridChoice, OptionResult, Simulation
 from cifarlab.decision.risk import risk_register
 from cifarlab.decision.simulate import DRAWS, Counted, draw, simulate, tornado
@@ -357,6 +358,11 @@ def _about_claim(inputs: DecisionInputs, evidence: Evidence) -> str:
     if evidence.vendor_correct is not None:
         return f"The vendor's accuracy is that of its predictions on the same {evidence.total:,} images."
     claim = percent(inputs.amounts["vendor.accuracy"].base, 0)
+    if not evidence.meets_claim:
+        return (
+            f"The vendor's {claim} is for {CLAIMED_DATASET} and is not set against ours; in the sums it stands, less "
+            "the points lost, for its accuracy on the images of the use."
+        )
     return (
         f"The vendor's {claim} is set against ours as it stands, the reading most favourable to it; in the draws it "
         "varies within its range."

@@ -108,8 +108,9 @@ def plan_test(
         what = f"Show {images:,} newly gathered images of ours, labelled, to {vendor}'s service and to our model again."
         repeated = f"Both were compared on {done:,} own images; since then pictures or models may have changed. "
     sentence = (
-        f"{repeated}{reason[0].upper()}{reason[1:]} (exact McNemar test, 5 %){fewest}. If {against} proves better there, "
-        f"the answer has to be found again. Cost: about {money(cost, currency, 2)}, with {about(TEST_DAYS)} days of work."
+        f"{repeated}{reason[0].upper()}{reason[1:]} (exact McNemar test, 5 %){fewest}. If {against} proves better "
+        "there, the answer has to be found again. "
+        f"Cost: about {money(cost, currency, 2)}, with {about(TEST_DAYS)} days of work."
     )
     return NextTest(
         what=what,

@@ -6,7 +6,7 @@ The rules, all of them:
   all draws is the leaning.
 * The answer is "measure first" where no option is left, or where the leaning rests on a model whose accuracy is not
   settled: ours is neither clearly above nor clearly below the vendor's claim, or it is below and its curves do not show
-  that it was trained out. A leaning to do nothing that is the cheapest in nine draws of ten stands nevertheless.
+  that its training was finished. A leaning to do nothing that is the cheapest in nine draws of ten stands nevertheless.
 * Confidence is high if the leaning is the cheapest in at least 90 % of the draws, every requirement that must be met is
   known to be met, the vendor's prices are not assumed, and the accuracies are told apart on own images; moderate if it
   is the cheapest in at least 70 % and the accuracies are told apart; low otherwise. A share that the draws do not tell
@@ -16,63 +16,22 @@ The rules, all of them:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from cifarlab.decision.changes import changes_told, conditions_told
 from cifarlab.decision.claims import Verdict, percent
-from cifarlab.decision.findings import Advice, Comparison, KeyFigure, NextTest
-from cifarlab.decision.given import Amount, Evidence, OptionKey
+from cifarlab.decision.findings import Advice, KeyFigure
+from cifarlab.decision.given import Evidence, OptionKey
+from cifarlab.decision.grounds import Grounds, cheapest_at_base, find_leaning, runner_up
 from cifarlab.decision.options import LABELS
-from cifarlab.decision.results import BreakEven, OptionResult, Simulation, Switch
-from cifarlab.decision.wording import DOING, about, bare, money, sentence, value_with_unit
+from cifarlab.decision.wording import DOING, about, money, sentence
 
 HIGH_PROBABILITY = 0.9
 MODERATE_PROBABILITY = 0.7
 _TRAINED_OUT = ("neither", "overfits")
 _ALPHA = 0.05
-_MOST_CHANGES = 6
 
 Confidence = Literal["high", "moderate", "low"]
-
-
-@dataclass(frozen=True)
-class Grounds:
-    """What an answer is drawn from.
-
-    Attributes:
-        currency: Of all costs.
-        horizon_years: Years that count.
-        vendor: The vendor's name.
-        evidence: What was measured of our model.
-        verdict: Our accuracy against the claim.
-        against_vendor: The same, paired where the vendor's predictions are at hand.
-        options: All options, judged.
-        break_even: Of build against buy, errors counted.
-        switches: Nearest first.
-        simulation: The draws.
-        next_test: The cheapest one.
-        prices_assumed: Whether a price of the vendor's that the leaning turns on is assumed, for want of an offer.
-        cost_of_error: What one wrong answer costs.
-    """
-
-    currency: str
-    horizon_years: int
-    vendor: str
-    evidence: Evidence
-    verdict: Verdict
-    against_vendor: Comparison
-    options: Sequence[OptionResult]
-    break_even: BreakEven
-    switches: Sequence[Switch]
-    simulation: Simulation
-    next_test: NextTest
-    prices_assumed: bool
-    cost_of_error: Amount
-
-    def option(self, key: OptionKey) -> OptionResult:
-        """Return one option."""
-        return next(option for option in self.options if option.key == key)
 
 
 def accuracy_outcome(verdict: Verdict, evidence: Evidence) -> Literal["better", "worse", "undecided"]:
@@ -85,13 +44,6 @@ def accuracy_outcome(verdict: Verdict, evidence: Evidence) -> Literal["better", 
     if evidence.paired.p_exact >= _ALPHA:
         return "undecided"
     return "better" if evidence.paired.difference > 0 else "worse"
-
-
-def find_leaning(options: Sequence[OptionResult], simulation: Simulation) -> OptionKey | None:
-    """Return the option with the least expected cost among those that fail no requirement; None where all fail."""
-    means: dict[str, float] = dict(zip(simulation.options, simulation.mean_O, strict=True))
-    left = [option.key for option in options if not option.rejected]
-    return min(left, key=lambda key: means[key], default=None)
 
 
 def advise(grounds: Grounds) -> Advice:
@@ -111,9 +63,9 @@ def advise(grounds: Grounds) -> Advice:
         confidence_reason=reason,
         figures=_three_figures(grounds, leaning, probability),
         reasons=_reasons(grounds, answer, leaning, outcome),
-        changes=_changes(grounds, leaning, outcome),
+        changes=changes_told(grounds, leaning, outcome),
         next_test=grounds.next_test,
-        conditions=_conditions(grounds, leaning),
+        conditions=conditions_told(grounds, leaning),
     )
 
 
@@ -125,6 +77,13 @@ def _confidence(
     option = grounds.option(leaning)
     draws = len(grounds.simulation.costs_SO)
     share = f"{sentence(DOING[leaning])} is the cheapest in {_chance(probability, draws)} of {draws:,} draws"
+    close = _close_to(probability, draws)
+    if close is not None:
+        share += f" (so close to {percent(close, 0)} that another seed may tell otherwise)"
+    rival = runner_up(grounds.options, grounds.simulation, leaning)
+    chance = 0.0 if rival is None else grounds.simulation.probability_cheapest_admissible[rival]
+    if rival is not None and chance > probability:
+        share += f", {DOING[rival]} in {_chance(chance, draws)}, which costs more on average"
     lacks = []
     if not grounds.evidence.own_images:
         lacks.append("no model was measured on our own images")
@@ -136,16 +95,14 @@ def _confidence(
         lacks.append("the vendor's prices are assumed")
     if not settled:
         lacks.append("the accuracies are not settled")
-    close = _close_to(probability, draws)
-    seed = "" if close is None else f" That is so close to {percent(close, 0)} that another seed may tell otherwise."
     if probability >= HIGH_PROBABILITY and not lacks:
-        return "high", f"{share}, its requirements are met, and the accuracies are told apart on our own images.{seed}"
+        return "high", f"{share}, its requirements are met, and the accuracies are told apart on our own images."
     if probability >= MODERATE_PROBABILITY and settled:
         missing = "; ".join(lacks) or f"high asks for {percent(HIGH_PROBABILITY, 0)}"
-        return "moderate", f"{share}, and the accuracies are told apart. Not high: {missing}.{seed}"
+        return "moderate", f"{share}, and the accuracies are told apart. Not high: {missing}."
     missing = "; ".join(lacks)
     asked = f"moderate asks for {percent(MODERATE_PROBABILITY, 0)} and settled accuracies"
-    return "low", f"{share}; {asked}{'. Besides, ' + missing if missing else ''}.{seed}"
+    return "low", f"{share}; {asked}{'. Besides, ' + missing if missing else ''}."
 
 
 def _close_to(probability: float, draws: int) -> float | None:
@@ -212,7 +169,7 @@ def _accuracy_figure(grounds: Grounds) -> KeyFigure:
 def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float) -> KeyFigure:
     each = money(grounds.cost_of_error.base, grounds.currency)
     label = f"Cost over {grounds.horizon_years} years, a wrong answer counted as {each}"
-    likeliest = _cheapest_at_base(grounds)
+    likeliest = cheapest_at_base(grounds)
     rival = runner_up(grounds.options, grounds.simulation, leaning)
     if rival is not None and likeliest is not None and likeliest.key != leaning:
         rival = likeliest.key  # never is a cheaper option left out of this figure
@@ -239,14 +196,6 @@ def _break_even_figure(grounds: Grounds) -> KeyFigure:
     return KeyFigure("Break-even volume, build against buy", text, "break_even.build_buy", "computed")
 
 
-def runner_up(options: Sequence[OptionResult], simulation: Simulation, leaning: OptionKey | None) -> OptionKey | None:
-    """Return the strongest rival: of the others that fail no requirement, the one that is the cheapest most often."""
-    others = [option.key for option in options if option.key != leaning and not option.rejected]
-    means: dict[str, float] = dict(zip(simulation.options, simulation.mean_O, strict=True))
-    chances = simulation.probability_cheapest_admissible
-    return min(others, key=lambda key: (-chances[key], means[key]), default=None)
-
-
 def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: str) -> tuple[str, ...]:
     reasons = []
     if answer == "measure first":
@@ -260,7 +209,7 @@ def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: 
             f"(present value, rounded), between {money(option.favourable, grounds.currency)} and "
             f"{money(option.unfavourable, grounds.currency)} together."
         )
-    likeliest = _cheapest_at_base(grounds)
+    likeliest = cheapest_at_base(grounds)
     if likeliest is not None and likeliest.key != leaning:
         reasons.append(f"At the likeliest values {DOING[likeliest.key]} is the cheapest, but not over all draws.")
     reasons += _too_close(grounds, leaning)
@@ -268,10 +217,6 @@ def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: 
     reasons += [f"Out: {why}" for option in grounds.options for why in option.rejected]
     reasons.append(_worth_knowing(grounds))
     return tuple(reasons)
-
-
-def _cheapest_at_base(grounds: Grounds) -> OptionResult | None:
-    return min((o for o in grounds.options if not o.rejected), key=lambda o: o.present_cost, default=None)
 
 
 def _too_close(grounds: Grounds, leaning: OptionKey | None) -> list[str]:
@@ -320,79 +265,3 @@ def _why_measure(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> s
         "No difference in accuracy between our model and the vendor's is shown. Train a stronger recipe or test on "
         "more images, then judge again."
     )
-
-
-def _changes(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> tuple[str, ...]:
-    changes = _switches_told(grounds, leaning)
-    if leaning in ("build", "hybrid"):
-        changes.append(f"On our own images {grounds.vendor}'s model proves better than ours in a paired test.")
-    if leaning in ("buy", "adapt"):
-        changes.append(f"{grounds.vendor} cannot confirm its accuracy on images of our choosing.")
-    if outcome == "undecided":
-        changes.append("An accuracy clearly above or below the claim, from more images or a stronger recipe.")
-    if leaning is not None:
-        for what in grounds.option(leaning).unknown:
-            changes.append(f"A requirement turns out not to be met. {what}")
-    return tuple(changes)
-
-
-def _switches_told(grounds: Grounds, leaning: OptionKey | None) -> list[str]:
-    """Return the switching values within their ranges, in words.
-
-    They start from the likeliest values. Where another option than the leaning is the cheapest there already, that is
-    told, and of the switches those that make the leaning the cheapest.
-    """
-    inside = [switch for switch in grounds.switches if switch.inside]
-    cheapest = _cheapest_at_base(grounds)
-    if leaning is None or cheapest is None:
-        return []
-    if cheapest.key == leaning:
-        told = [switch_sentence(switch) for switch in inside][:_MOST_CHANGES]
-        return told or ["No single amount within its range changes the answer; several together may."]
-    first, second = (money(grounds.option(key).present_cost, grounds.currency) for key in (cheapest.key, leaning))
-    told = [
-        f"Every amount at its likeliest value: then {DOING[cheapest.key]} is the cheapest ({first}; {DOING[leaning]} "
-        f"{second}). {sentence(DOING[leaning])} leads on average, because some ranges reach far up."
-    ]
-    towards = [switch for switch in inside if switch.becomes == leaning]
-    return (told + [switch_sentence(switch) for switch in towards])[:_MOST_CHANGES]
-
-
-def switch_sentence(switch: Switch) -> str:
-    """Return a switching value in words."""
-    side, more = ("above", "more") if switch.value > switch.base else ("below", "less")
-    likeliest, low, high = (bare(value, switch.unit) for value in (switch.base, switch.low, switch.high))
-    away = ""
-    if switch.base:
-        away = f", so {about(100 * abs(switch.value / switch.base - 1), 2)} % {more}"
-    return (
-        f"{switch.label} {side} {value_with_unit(switch.value, switch.unit)} (likeliest {likeliest}{away}; range {low} "
-        f"to {high}): then {DOING[switch.becomes]} is the cheapest."
-    )
-
-
-def _conditions(grounds: Grounds, leaning: OptionKey | None) -> tuple[str, ...]:
-    conditions = []
-    if not grounds.evidence.own_images:
-        conditions.append(
-            "Before anything classified by any model steers a vehicle, all candidates are measured on our own labelled "
-            f"camera images. {grounds.evidence.dataset} is not road scenes."
-        )
-    low, likely, high = (
-        money(value, grounds.currency)
-        for value in (grounds.cost_of_error.low, grounds.cost_of_error.base, grounds.cost_of_error.high)
-    )
-    conditions.append(
-        f"A wrong answer counts {likely} here ({low} to {high}). Where one can hurt somebody, these sums say nothing, "
-        "and all of it has to be counted anew."
-    )
-    if grounds.evidence.paired is None:
-        conditions.append(
-            f"{grounds.vendor} is asked for its predictions on the same images, so that both models can be compared "
-            "image by image."
-        )
-    if grounds.prices_assumed:
-        conditions.append(f"{grounds.vendor} is asked for a written offer: its prices are assumed here.")
-    if leaning is not None:
-        conditions += [f"To be found out: {what}" for what in grounds.option(leaning).unknown]
-    return tuple(conditions)
