@@ -5,7 +5,7 @@ from __future__ import annotations
 from cifarlab.decision.given import OptionKey
 from cifarlab.decision.grounds import Grounds, cheapest_at_base
 from cifarlab.decision.results import Switch
-from cifarlab.decision.wording import DOING, about, bare, money, sentence, value_with_unit
+from cifarlab.decision.wording import DOING, about, bare, money, value_with_unit
 
 _MOST_CHANGES = 6
 
@@ -46,10 +46,15 @@ def _switches_told(grounds: Grounds, leaning: OptionKey | None) -> list[str]:
     if cheapest.key == leaning:
         told = [switch_sentence(switch) for switch in inside][:_MOST_CHANGES]
         return told or ["No single amount within its range changes the answer; several together may."]
+    mean = {
+        key: money(cost, grounds.currency)
+        for key, cost in zip(grounds.simulation.options, grounds.simulation.mean_O, strict=True)
+    }
     first, second = (money(grounds.option(key).present_cost, grounds.currency) for key in (cheapest.key, leaning))
     told = [
         f"Every amount at its likeliest value: then {DOING[cheapest.key]} is the cheapest ({first}; {DOING[leaning]} "
-        f"{second}). {sentence(DOING[leaning])} leads on average over all draws only."
+        f"{second}). On average over all draws {DOING[leaning]} costs {mean[leaning]}, {DOING[cheapest.key]} "
+        f"{mean[cheapest.key]}."
     ]
     towards = [switch for switch in inside if switch.becomes == leaning]
     told += [f"From there, {_lower(_place(switch))}, makes {DOING[leaning]} the cheapest." for switch in towards]
