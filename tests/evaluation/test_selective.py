@@ -191,6 +191,10 @@ def test_a_threshold_that_does_not_hold_is_said_so() -> None:
         subject(calibrated_answers(4000, 4, 1, scale=4.0), val=val, wanted_accuracy=0.97)
     )
     assert "does not hold" not in held.findings[1]
+    one_of_twenty = (np.tile([[9.0, 0.0, 0.0, 0.0]], (20, 1)), np.repeat([0, 1], [19, 1]))  # 95 %: not shown to be less
+    few = selective.selective_section(subject(one_of_twenty, val=val, wanted_accuracy=0.97))
+    assert few.figures["threshold"]["judged"]["accuracy"]["value"] == 0.95
+    assert "does not hold" not in few.findings[1]
 
 
 def test_answers_to_val_that_are_those_judged_are_seen_through() -> None:
