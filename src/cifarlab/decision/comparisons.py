@@ -17,8 +17,8 @@ PUBLISHED: tuple[tuple[Claim, int | None, str], ...] = (
     (
         Claim(
             name="people (CIFAR-10H)",
-            accuracy=0.95,
-            status="published; 2,571 people, 51 answers to each of the 10,000 test images, about 95 % right",
+            accuracy=0.952,  # counted from the published cifar10h-counts.npy: 486,656 of 511,000 answers
+            status="published; 2,571 people, some 51 answers to each of the 10,000 test images, 95.2 % of them right",
             source="Peterson et al. (2019), Human uncertainty makes classification more robust",
             url="https://arxiv.org/abs/1908.07086",
         ),
