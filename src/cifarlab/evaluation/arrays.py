@@ -58,6 +58,17 @@ def confidences(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
     return highest_N
 
 
+def no_better_than_chance(answers_N: NDArray[np.int64], labels_N: NDArray[np.int64], num_classes: int) -> bool:
+    """Return whether answers fit the labels no better than if they were dealt out to the images at random.
+
+    That is by less than three standard errors; answers that are all right are better in any case.
+    """
+    said_K, true_K = (np.bincount(one, minlength=num_classes) / len(labels_N) for one in (answers_N, labels_N))
+    chance = float(said_K @ true_K)
+    right = float((answers_N == labels_N).mean())
+    return right < 1 and right <= chance + 3 * (max(chance * (1 - chance), 0) / len(labels_N)) ** 0.5
+
+
 def judged_on_val(subject: Subject) -> bool:
     """Return whether what is fitted or chosen on val would be judged by the very images it was fitted on.
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cifarlab.errors import DataError, UsageError
+from cifarlab.evaluation.arrays import no_better_than_chance
 from cifarlab.evaluation.foreign_files import read_answers, read_labels
 from cifarlab.evaluation.scores import confusion_counts
 from cifarlab.evaluation.section import Scored
@@ -258,7 +259,8 @@ def _note_order(values_NK: NDArray[np.float64], labels_N: NDArray[np.int64], not
     from scipy.optimize import linear_sum_assignment
 
     num_images, num_classes = values_NK.shape
-    confusion_KK = confusion_counts(labels_N, values_NK.argmax(1), num_classes)
+    given_N = values_NK.argmax(1)
+    confusion_KK = confusion_counts(labels_N, given_N, num_classes)
     right = confusion_KK.trace() / num_images
     _, column_K = linear_sum_assignment(confusion_KK, maximize=True)
     moved_K = np.flatnonzero((column_K != np.arange(num_classes)) & (confusion_KK.sum(1) > 0))
@@ -271,8 +273,7 @@ def _note_order(values_NK: NDArray[np.float64], labels_N: NDArray[np.int64], not
             "another order in the answers than in the labels."
         )
         return
-    chance = float(confusion_KK.sum(0) @ confusion_KK.sum(1)) / num_images**2
-    if right < 1 and right <= chance + 3 * (max(chance * (1 - chance), 0) / num_images) ** 0.5:
+    if no_better_than_chance(given_N, labels_N, num_classes):
         notes.append(
             f"{per_cent(right, 1)} of the answers are right, no more than by chance: images or classes may be in "
             "another order in the answers than in the labels."

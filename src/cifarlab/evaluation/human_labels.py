@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarlab.errors import DataError
-from cifarlab.evaluation.arrays import arrays_of, images_of
+from cifarlab.evaluation.arrays import arrays_of, images_of, no_better_than_chance
 from cifarlab.evaluation.intervals import mean_figure, proportion, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.phrases import count, points
@@ -122,11 +122,8 @@ def read_human_labels(path: Path, class_names: tuple[str, ...]) -> HumanLabels:
 def _require_same_order(path: str, people: HumanLabels, labels_N: NDArray[np.int64]) -> None:
     """Refuse answers that go with the labels no better than dealt out at random (three standard errors)."""
     answers_N, num_classes = people.shares_NK.argmax(1), people.shares_NK.shape[1]
-    parts = (np.bincount(one, minlength=num_classes) / len(one) for one in (answers_N, labels_N))
-    chance = float(np.prod(list(parts), axis=0).sum())
-    error = (chance * (1 - chance) / len(labels_N)) ** 0.5
-    agreement = float((answers_N == labels_N).mean())
-    if agreement < 1 and agreement <= chance + 3 * error:
+    if no_better_than_chance(answers_N, labels_N, num_classes):
+        agreement = float((answers_N == labels_N).mean())
         raise DataError(
             f"{path}: people's answers go with {100 * agreement:.0f} % of the labels, as they would by chance: they "
             f"are of other images, or in another order; {_EXPECTED}"
