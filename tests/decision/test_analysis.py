@@ -105,6 +105,9 @@ def test_a_known_number_of_images_of_the_claim_narrows_its_range() -> None:
     wide, narrow = (prepare(one, evidence())[1]["vendor.accuracy"] for one in (inputs, known))
     assert narrow.high - narrow.low < 0.11 * (wide.high - wide.low)
     assert narrow.base == wide.base
+    assert "as if it had been 100" in wide.source
+    assert "10,000 images" in narrow.source
+    assert "as if" not in narrow.source
 
 
 def test_predictions_of_the_vendor_replace_its_claim() -> None:
@@ -112,6 +115,12 @@ def test_predictions_of_the_vendor_replace_its_claim() -> None:
     setting, amounts, counts, _ = prepare(load_inputs(), given)
     assert amounts["vendor.accuracy"].base == 0.65
     assert amounts["vendor.accuracy"].origin == "measured"
+    assert "650 of 1,000 images" in amounts["vendor.accuracy"].source
+    mine = inputs_from_text("amounts: {vendor: {accuracy: 0.8}}")
+    measured = prepare(mine, replace(given, dataset="cars"))[1]["vendor.accuracy"]
+    assert measured.base == 0.65
+    assert not measured.users
+    assert measured.label == "Vendor's accuracy on cars, test"
     assert counts["vendor.accuracy"].total == 1000
     assert present_cost("buy", base_values(amounts), setting) > 0
 

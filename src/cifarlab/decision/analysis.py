@@ -159,15 +159,25 @@ def prepare(
         vendor = amounts["vendor.accuracy"]
         low, high = wilson_interval(evidence.vendor_correct, evidence.total)
         value = evidence.vendor_correct / evidence.total
+        counted_on = f"{evidence.vendor_correct:,} of {evidence.total:,} images"
         amounts["vendor.accuracy"] = replace(
-            vendor, low=low, base=value, high=high, origin="measured", source=evidence.source, date=evidence.date
+            vendor,
+            label=f"Vendor's accuracy on {evidence.dataset}, {evidence.split}",
+            low=low,
+            base=value,
+            high=high,
+            origin="measured",
+            source=f"its predictions, {counted_on}; the range is Wilson's 95 % interval; {evidence.source}",
+            date=evidence.date,
+            users=False,
         )
         counts["vendor.accuracy"] = Counted(evidence.vendor_correct, evidence.total)
     elif claim_images is not None:
         claim = amounts["vendor.accuracy"]
         correct = round(claim.base * claim_images)
         low, high = wilson_interval(correct, claim_images)
-        amounts["vendor.accuracy"] = replace(claim, low=min(low, claim.base), high=max(high, claim.base))
+        source = f"the vendor's claim; the range is Wilson's 95 % interval of a count on {claim_images:,} images"
+        amounts["vendor.accuracy"] = replace(claim, low=min(low, claim.base), high=max(high, claim.base), source=source)
         counts["vendor.accuracy"] = Counted(correct, claim_images)
     hybrid = None
     if evidence.coverage:
