@@ -32,6 +32,7 @@ def test_rows_and_columns_are_brought_into_the_order_of_the_classes(tmp_path: Pa
         ("", "is empty"),
         (",cat,dog\ncat,0,1\ndog,1,0\n", "2 lines of 2 costs, but there are 3 classes"),
         (",cat,dog,ship\ncat,0,1,2\ndog,1,0,2\n", "2 lines of 3 costs"),
+        (";cat;dog;ship\ncat;0;1;2\ndog;1;0;2\nship;1;1;0\n", "3 lines of 0 costs, .* commas between them"),
         (",cat,dog,boat\ncat,0,1,2\ndog,1,0,2\nship,1,1,0\n", "'boat' in the header is no class; 'ship' is missing"),
         (",cat,dog,ship\ncat,0,1,2\ncat,1,0,2\nship,1,1,0\n", "'cat' stands twice in the first column"),
         (",cat,dog,ship\ncat,0,1,2\ndog,1,-3,2\nship,1,1,0\n", "line 3: '-3' is no cost"),

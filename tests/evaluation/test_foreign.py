@@ -112,6 +112,13 @@ def test_columns_sorted_as_text_are_brought_into_the_order_of_their_numbers(tmp_
         assert class_names is None
 
 
+def test_a_header_of_numbers_is_suspected(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", LOGITS, ",".join(map(str, range(1, 11))))
+    np.save(tmp_path / "labels.npy", LABELS)
+    with pytest.raises(DataError, match=r"301 images \(its first line may be a header of numbers\)"):
+        load_answers_file(path, tmp_path / "labels.npy")
+
+
 def test_images_told_by_file_are_matched_by_file(tmp_path: Path) -> None:
     files, order = [f"test/{n}.png" for n in range(300)], np.random.default_rng(0).permutation(300)
     path = write_csv(tmp_path / "a.csv", LOGITS[order], "file," + ",".join(CIFAR10), [files[n] for n in order])

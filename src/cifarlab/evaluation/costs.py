@@ -39,7 +39,7 @@ def read_costs(path: Path, class_names: Sequence[str]) -> NDArray[np.float64]:
     """
     lines = _lines(path)
     num_classes = len(class_names)
-    form = f"give a header and {num_classes} lines, each a class name and {num_classes} costs"
+    form = f"give a header and {num_classes} lines, each a class name and {num_classes} costs, commas between them"
     header = lines[0][1][1:]
     if len(header) != num_classes or len(lines) != num_classes + 1:
         raise DataError(

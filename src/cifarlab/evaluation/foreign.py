@@ -106,9 +106,9 @@ def _matrix(path: Path, values: NDArray[Any], num_labels: int) -> NDArray[np.flo
             raise DataError(
                 f"{path} holds {shape} numbers for {num_labels:,} labels: it lies on its side; transpose it"
             )
-        raise DataError(
-            f"{path} holds answers to {len(values):,} images, but there are {num_labels:,} labels; give one for each"
-        )
+        header = " (its first line may be a header of numbers)" if len(values) == num_labels + 1 else ""
+        images = f"{len(values):,} images{header}"
+        raise DataError(f"{path} holds answers to {images}, but there are {num_labels:,} labels; give one for each")
     if not num_labels:
         raise DataError(f"{path} holds no answers; give one of an image at least")
     values_NK = values.astype(np.float64)
