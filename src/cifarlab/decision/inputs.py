@@ -20,6 +20,8 @@ _FORMAT = 1
 _LONGEST_HORIZON = 10
 _FASTEST = 10.0  # growth or interest of 1,000 % a year
 _DAYS = 366
+# the last four: what PyYAML lets through of a value that does not fit its tag, such as !!timestamp x or !!bool x
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError)
 _LARGEST = 10**12  # of any figure: a product of all factors of a cost stays a finite number
 _AMOUNT_KEYS = ("label", "low", "base", "high", "unit", "origin", "source", "date")
 _ENDS = ("low", "base", "high")
@@ -154,7 +156,7 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 def _read_yaml(text: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader that is stricter still
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
