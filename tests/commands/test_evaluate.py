@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tyro
 from PIL import Image
 from sklearn import metrics as reference
 
+from cifarlab.cli_arguments import EvaluateArguments
 from cifarlab.commands import evaluate as module
 from cifarlab.commands.evaluate import evaluate, evaluate_answers
 from cifarlab.config import Config, DataConfig, EvaluateConfig, ModelConfig, SpeednetConfig
@@ -515,7 +519,7 @@ def test_answers_of_others_are_judged_by_the_same_figures(answers: Path, tmp_pat
     assert evaluation.split == "given"
     assert evaluation.accuracy.value == reference.accuracy_score(y, p)
     assert evaluation.accuracy.interval == wilson_interval(int((p == y).sum()), 200)
-    assert evaluation.class_names == ("0", "1", "2", "3")
+    assert evaluation.class_names == ("class 0", "class 1", "class 2", "class 3")
     assert "only answers are at hand" in evaluation.sections["why"]["skipped"]
     assert all(evaluation.sections[name]["findings"] for name in ("scores", "ranking"))
     assert strict_json(tmp_path / "judged" / "evaluation.json")["splits"]["given"] == evaluation.as_dict()
@@ -535,3 +539,17 @@ def test_labels_and_answers_to_val_may_stand_in_files_of_their_own(answers: Path
     np.savez(tmp_path / "val.npz", logits=held["logits"][120:, :3], labels=held["labels"][120:] % 3)
     with pytest.raises(UsageError, match="3 classes"):
         evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz")
+
+
+def test_the_command_on_the_page_repeats_the_evaluation(answers: Path, tmp_path: Path) -> None:
+    options = Options(wanted_accuracy=0.9, seed=3)
+    evaluate_answers(
+        answers, out=tmp_path / "judged", val_answers=answers, sections=("selective", "scores"), options=options
+    )
+    page = html.unescape((tmp_path / "judged" / "evaluation" / "given.html").read_text(encoding="utf-8"))
+    command = re.search(r"cifarlab evaluate (--answers [^<\n]*)", page)
+    assert command
+    repeated = tyro.cli(EvaluateArguments, args=shlex.split(command[1]))
+    assert repeated.options == options
+    assert repeated.sections == ("selective", "scores")
+    assert (repeated.answers, repeated.val_answers, repeated.out) == (answers, answers, tmp_path / "judged")

@@ -60,7 +60,7 @@ def evaluate(
         DataError: If the images are missing, or are not those the run was trained beside.
     """
     names = choose(sections)
-    command = _command(run, split, sections)
+    command = _command(str(run.path), *(["--split", "test"] if split == "test" else []), *_settings(sections, options))
     about = About(name=run.name, command=command, run=str(run.path))  # its clock begins
     run.require_finished()
     classifier = Classifier.load(run, device)
@@ -112,10 +112,12 @@ def evaluate_answers(
     from cifarlab.evaluation.foreign import read_answers_file
 
     chosen = choose(sections)
-    about = About(name=answers.name, command=_answers_command(answers, labels, out))
+    files = {"answers": answers, "labels": labels, "val-answers": val_answers, "val-labels": val_labels, "out": out}
+    named = [word for name, path in files.items() if path is not None for word in (f"--{name}", str(path))]
+    about = About(name=answers.name, command=_command(*named, *_settings(sections, options)))
     found = read_answers_file(answers, labels or "")
     judged = found.scored
-    class_names = found.class_names or tuple(str(k) for k in range(judged.logits_NK.shape[1]))
+    class_names = found.class_names or tuple(f"class {k}" for k in range(judged.logits_NK.shape[1]))
     val = read_answers_file(val_answers, val_labels or "").scored if val_answers is not None else None
     if val is not None and val.logits_NK.shape[1] != len(class_names):
         raise UsageError(
@@ -128,16 +130,18 @@ def evaluate_answers(
     return conduct(out, evaluation, subject, chosen, about)
 
 
-def _command(run: Run, split: str, sections: Sequence[str]) -> str:
-    """Return the command that repeats an evaluation; only what differs from the usual is named."""
-    words = ["cifarlab", "evaluate", str(run.path), *(["--split", "test"] if split == "test" else [])]
-    words += ["--sections", *sections] if tuple(sections) != ("quick",) else []
-    return shlex.join(words)
+def _command(*words: str) -> str:
+    return shlex.join(["cifarlab", "evaluate", *words])
 
 
-def _answers_command(answers: Path, labels: Path | None, out: Path) -> str:
-    words = ["cifarlab", "evaluate", "--answers", str(answers), *(["--labels", str(labels)] if labels else [])]
-    return shlex.join([*words, "--out", str(out)])
+def _settings(sections: Sequence[str], options: Options) -> list[str]:
+    """Return the flags of what differs from the usual, so that the command on the page repeats the evaluation."""
+    words = ["--sections", *sections] if tuple(sections) != ("quick",) else []
+    for field in dataclasses.fields(Options):
+        value = getattr(options, field.name)
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
+    return words
 
 
 def _choose_split(run: Run, splits: Splits, split: str) -> ImageSet:
