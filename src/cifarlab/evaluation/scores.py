@@ -271,7 +271,10 @@ def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> dict[str, Table
     called = {
         "log_loss": "log loss (nats)",
         "brier": "Brier score (0 to 2)",
-        **{name: name.replace("_", " ") for name in _SUMMARIES},
+        "macro_f1": "macro F1",
+        "balanced_accuracy": "balanced accuracy",
+        "cohens_kappa": "Cohen's kappa",
+        "matthews_correlation": "Matthews correlation",
     }
     numbers = [(text, figures[name]["value"], *ends_of(figures[name])) for name, text in called.items()]
     costs = figures.get("costs", {})
