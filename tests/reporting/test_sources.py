@@ -6,8 +6,9 @@ import statistics
 import pytest
 from tests.reporting.made_up import make_run, scores
 
-from cifarlab.config import Config
+from cifarlab.config import Config, DataConfig
 from cifarlab.errors import RunError, UsageError
+from cifarlab.reporting.measured import evidence_of
 from cifarlab.reporting.sources import load_sources
 
 
@@ -94,3 +95,18 @@ def test_a_study_that_is_damaged_newer_or_empty_is_refused(tmp_path):
         file.write_text(content)
         with pytest.raises(RunError, match=message):
             load_sources([folder])
+
+
+@pytest.mark.parametrize(
+    ("data", "own", "about_the_claim"),
+    [
+        (DataConfig(), False, True),
+        (DataConfig(dataset="cifar100"), False, False),
+        (DataConfig(folder="/photos"), True, False),
+        (DataConfig(csv="/photos.csv"), True, False),
+    ],
+)
+def test_only_images_of_the_user_are_images_of_the_use(tmp_path, data, own, about_the_claim):
+    evidence = evidence_of(load_sources([make_run(tmp_path, Config(data=data))]), None)
+    assert evidence.own_images is own
+    assert evidence.meets_claim is about_the_claim

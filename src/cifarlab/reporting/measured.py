@@ -32,7 +32,7 @@ def evidence_of(sources: Sources, vendor_predictions: Path | None) -> Evidence:
         correct=judged.correct,
         total=judged.num_images,
         dataset=judged.data_name,
-        own_images=not judged.is_cifar10,
+        own_images=judged.own_images,
         seed_accuracies=tuple(value for _, _, value in seeds.runs) if seeds and seeds.split == "test" else (),
         diagnosis=(judged.result.get("diagnosis") or {}).get("verdict") or "unknown",
         coverage=coverage(judged)[0],

@@ -175,7 +175,10 @@ def _extra(analysis: Analysis, command: str) -> list[Entry]:
     low, high = (100 * (end - verdict.claim) for end in verdict.interval)
     label = "Our accuracy less the claim, the claim taken as it stands"
     rule = "Wilson's interval of ours, less the claim"
-    entries = [Entry("page.lead", label, verdict.difference_points, low, high, "points", "computed", rule, "", command)]
+    entries = []
+    if not math.isnan(verdict.difference_points):  # NaN: the claim is about other images
+        lead = verdict.difference_points
+        entries.append(Entry("page.lead", label, lead, low, high, "points", "computed", rule, "", command))
     share = charts.share_cheaper(analysis)
     if share is not None and analysis.tornado is not None:
         label = f"Share of the draws in which {analysis.tornado.first} is cheaper than {analysis.tornado.second}"

@@ -85,6 +85,11 @@ class Judged:
         return data.dataset == "cifar10" and not (data.folder or data.csv)
 
     @property
+    def own_images(self) -> bool:
+        """Whether the images are the user's; those of CIFAR-100 are not."""
+        return bool(self.config.data.folder or self.config.data.csv)
+
+    @property
     def data_name(self) -> str:
         """The images' name: of a folder its last part, since the rest is nobody's business."""
         own = self.config.data.folder or self.config.data.csv
