@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from time_table import is_current, made_on, table
+from time_table import made_on, table
+
+from cifarlab.config import Config
+from cifarlab.config_yaml import changed_fields, config_to_dict
+from cifarlab.recipes import RECIPES
 
 # Aims on two CPU cores, with the 94 % network; an arm is judged on all three.
 AIM_RATE = 4000  # images a second in large batches, at least
 AIM_P50_MS = 1.5  # median latency of a single image, at most
 AIM_POINTS_LOST = 0.3  # of accuracy, against eager fp32, at most
+_MOST_NAMED = 3  # settings in which a run may differ from its recipe and still go by its name
 
 Result = dict[str, Any]
 
@@ -34,7 +39,7 @@ def _parts(result: Result) -> list[str]:
     batch = result["batch_size"]
     header = ["arm", f"images/s, batch {batch}", "batch 1, p50", "p99", "accuracy", "points lost", "changed", "setup"]
     parts = [
-        f"### {result['recipe']} on {result['device']}" + ("" if is_current(result) else ", earlier settings"),
+        f"### {result['recipe']} on {result['device']}{_otherwise(result)}",
         f"`python benchmarks/{result['environment']['command']}`; {_network(result['network'])}; "
         f"{result['rounds']} rounds; accuracy on {result['num_images']:,} {result['split']} images; "
         f"int8 calibrated on {result['calibration_images']} training images; {made_on(result)}; {_versions(result)}.",
@@ -42,6 +47,28 @@ def _parts(result: Result) -> list[str]:
     ]
     parts += [f"Not measured: {name}: {reason}." for name, reason in result["skipped"].items()]
     return [*parts, *([_aims(result)] if result["device"] == "cpu" else [])]
+
+
+def _otherwise(result: Result) -> str:
+    """Return how the measured run differs from the recipe of its name, '' if it does not.
+
+    Inference knows nothing of how the network was trained, so that a few settings of training may be named; another
+    network, or a run whose settings were not kept, is not the recipe's any more.
+    """
+    if result["recipe"] not in RECIPES or "config" not in result:
+        return ", earlier settings"
+    ours, theirs = changed_fields(RECIPES[result["recipe"]](), Config()), result["config"]
+    changed = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+    if len(changed) > _MOST_NAMED or any(name.startswith("model.") for name in changed):
+        return ", earlier settings"
+    return "".join(f", trained with {name} {theirs.get(name, _default(name))}" for name in changed)
+
+
+def _default(name: str) -> Any:
+    value: Any = config_to_dict(Config())
+    for part in name.split("."):
+        value = value[part]
+    return value
 
 
 def _network(settings: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def docs():
     sys.path.insert(0, str(DOCS))
     try:
         names = {"table": "time_table", "plot": "accuracy_plot", "before": "predecessors_table", "build": "build"}
-        names["studies"] = "studies_index"
+        names |= {"studies": "studies_index", "throughput": "throughput_table"}
         return SimpleNamespace(**{short: importlib.import_module(name) for short, name in names.items()})
     finally:
         sys.path.remove(str(DOCS))
@@ -315,3 +315,20 @@ def test_a_study_is_listed_with_its_answer_and_its_command(docs, tmp_path):
         "| [activations](activations/README.md) | Which is best? | gelu beats \\| relu. "
         "| 2 of 3, 2026-11-21, Xeon, torch 2.13.0 | `cifarlab study --preset activations` |"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"data.val_fraction": None}, ", trained with data.val_fraction 0.1"),  # a default is not among the settings
+        ({"train.epochs": 3.0, "seed": 1}, ", trained with seed 1, trained with train.epochs 3.0"),
+        ({"model.speednet.widths": [8, 8, 8]}, ", earlier settings"),
+        ({f"train.{name}": 1 for name in ("a", "b", "c", "d")}, ", earlier settings"),
+    ],
+)
+def test_speed_of_inference_says_how_its_run_differs_from_the_recipe(docs, changes, said):
+    config = {**changed_fields(load_recipe("fast94"), Config()), **changes}
+    config = {name: value for name, value in config.items() if value is not None}
+    assert docs.throughput._otherwise({"recipe": "fast94", "config": config}) == said
+    assert docs.throughput._otherwise({"recipe": "fast94"}) == ", earlier settings"
