@@ -322,7 +322,7 @@ def test_a_study_is_listed_with_its_answer_and_its_command(docs, tmp_path):
     [
         ({}, ""),
         ({"data.val_fraction": None}, ", trained with data.val_fraction 0.1"),  # a default is not among the settings
-        ({"train.epochs": 3.0, "seed": 1}, ", trained with seed 1, trained with train.epochs 3.0"),
+        ({"train.epochs": 3.0, "train.seed": 1}, ", trained with train.epochs 3.0, trained with train.seed 1"),
         ({"model.speednet.widths": [8, 8, 8]}, ", earlier settings"),
         ({f"train.{name}": 1 for name in ("a", "b", "c", "d")}, ", earlier settings"),
     ],
