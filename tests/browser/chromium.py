@@ -164,6 +164,18 @@ class Page:
             raise RuntimeError(str(result["exceptionDetails"]))
         return result["result"].get("value")
 
+    def sticking_out(self, *, but: str) -> object:
+        """Return the first elements that end right of the window, but for those within the named ones (CSS)."""
+        return self.evaluate(
+            "Array.from(document.querySelectorAll('body *'))"
+            f".filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('{but}'))"
+            ".slice(0, 5).map(e => e.outerHTML.slice(0, 120))"
+        )
+
+    def scrolls_sideways(self) -> object:
+        """Return whether the page is wider than the window."""
+        return self.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
     def click(self, x: float, y: float) -> None:
         """Press and release the left button at a point of the window."""
         for kind in ("mousePressed", "mouseReleased"):

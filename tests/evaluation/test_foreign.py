@@ -14,12 +14,18 @@ from sklearn.metrics import log_loss
 from tests.evaluation.answers import random_answers, subject
 
 from cifarlab.errors import CifarlabError, DataError, UsageError
-from cifarlab.evaluation.foreign import load_answers_file, read_answers_file
+from cifarlab.evaluation.foreign import read_answers_file
 from cifarlab.evaluation.scores import scores_section
+from cifarlab.evaluation.section import Scored
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LOGITS, LABELS = random_answers(300, 10)
 SOFTMAX = softmax(LOGITS, axis=1)
+
+
+def load(path: Path, labels: Path | str = "") -> tuple[Scored, tuple[str, ...] | None]:
+    found = read_answers_file(path, labels)
+    return found.scored, found.class_names
 
 
 def save_npz(path: Path, **arrays: Any) -> Path:
@@ -37,7 +43,7 @@ def write_csv(path: Path, values: np.ndarray, header: str = "", before: list[Any
 @pytest.mark.parametrize("label_key", ["labels", "y_true", "targets"])
 def test_an_archive_of_logits(tmp_path: Path, key: str, label_key: str) -> None:
     path = save_npz(tmp_path / "a.npz", **{key: LOGITS.astype(np.float32), label_key: LABELS, "other": np.ones(3)})
-    scored, names = load_answers_file(path)
+    scored, names = load(path)
     assert scored.logits_NK.dtype == torch.float32
     assert scored.labels_N.dtype == torch.int64
     np.testing.assert_array_equal(scored.logits_NK.numpy(), LOGITS.astype(np.float32))
@@ -92,11 +98,11 @@ def test_a_table_without_header_and_labels_by_name_beside_it(tmp_path: Path) -> 
     path = write_csv(tmp_path / "a.csv", LOGITS)
     labels = tmp_path / "labels.csv"
     labels.write_text("\n".join(CIFAR10[k] for k in LABELS) + "\n")
-    scored, names = load_answers_file(path, labels)
+    scored, names = load(path, labels)
     assert names is None
     np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
     numbered = write_csv(tmp_path / "b.csv", LOGITS, ",".join(f"logit_{k}" for k in range(10)))
-    assert load_answers_file(numbered, labels)[1] is None
+    assert load(numbered, labels)[1] is None
 
 
 def test_columns_sorted_as_text_are_brought_into_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -107,7 +113,7 @@ def test_columns_sorted_as_text_are_brought_into_the_order_of_their_numbers(tmp_
         assert order != list(range(12))
         header = ",".join(names[k] for k in order) + ",label"
         path = write_csv(tmp_path / "a.csv", np.c_[logits_NK[:, order], labels_N], header)
-        scored, class_names = load_answers_file(path)
+        scored, class_names = load(path)
         np.testing.assert_array_equal(scored.logits_NK.numpy(), logits_NK)
         assert class_names is None
 
@@ -116,7 +122,7 @@ def test_a_header_of_numbers_is_suspected(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", LOGITS, ",".join(map(str, range(1, 11))))
     np.save(tmp_path / "labels.npy", LABELS)
     with pytest.raises(DataError, match=r"301 images \(its first line may be a header of numbers\)"):
-        load_answers_file(path, tmp_path / "labels.npy")
+        load(path, tmp_path / "labels.npy")
 
 
 def test_images_told_by_file_are_matched_by_file(tmp_path: Path) -> None:
@@ -124,16 +130,16 @@ def test_images_told_by_file_are_matched_by_file(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", LOGITS[order], "file," + ",".join(CIFAR10), [files[n] for n in order])
     labels = tmp_path / "labels.csv"
     labels.write_text("file,label\n" + "\n".join(f"{files[n]},{LABELS[n]}" for n in range(300)) + "\n")
-    scored, _ = load_answers_file(path, labels)
+    scored, _ = load(path, labels)
     np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS[order])
     labels.write_text(labels.read_text().replace("test/7.png", "test/x.png"))
     with pytest.raises(DataError, match=r"the file 'test/x.png' is that of no image"):
-        load_answers_file(path, labels)
+        load(path, labels)
 
 
 def test_class_names_of_an_archive(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "a.npz", logits=LOGITS, labels=np.array(CIFAR10)[LABELS], class_names=np.array(CIFAR10))
-    scored, names = load_answers_file(path)
+    scored, names = load(path)
     assert names == CIFAR10
     np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
 
@@ -156,11 +162,11 @@ def test_zeros_count_as_the_smallest_probability_and_that_is_told(tmp_path: Path
 
 def test_no_number_is_rounded(tmp_path: Path) -> None:
     logits_NK = np.array([[1.0, 1.0 + 1e-12], [2.0, 1.0]])
-    scored, _ = load_answers_file(save_npz(tmp_path / "a.npz", logits=logits_NK, labels=np.array([1, 0])))
+    scored, _ = load(save_npz(tmp_path / "a.npz", logits=logits_NK, labels=np.array([1, 0])))
     np.testing.assert_array_equal(scored.logits_NK.numpy(), logits_NK)
-    scored, _ = load_answers_file(save_npz(tmp_path / "b.npz", probs=SOFTMAX, labels=LABELS))
+    scored, _ = load(save_npz(tmp_path / "b.npz", probs=SOFTMAX, labels=LABELS))
     np.testing.assert_allclose(scored.logits_NK.numpy(), log_softmax(LOGITS, axis=1), rtol=1e-13)
-    half = load_answers_file(save_npz(tmp_path / "c.npz", logits=LOGITS.astype(np.float16), labels=LABELS))[0]
+    half = load(save_npz(tmp_path / "c.npz", logits=LOGITS.astype(np.float16), labels=LABELS))[0]
     assert half.logits_NK.dtype == torch.float32  # which holds every number in half precision
     np.testing.assert_array_equal(half.logits_NK.numpy(), LOGITS.astype(np.float16))
 
@@ -213,7 +219,7 @@ def test_rows_may_be_off_by_rounding_and_no_more(tmp_path: Path) -> None:
         assert found.kind == "probabilities"
         np.testing.assert_allclose(found.scored.logits_NK.exp().numpy(), SOFTMAX, rtol=1e-9)
     with pytest.raises(DataError, match=r"sums to 0\.985, not to 1"):
-        load_answers_file(save_npz(tmp_path / "b.npz", scores=SOFTMAX * 0.985, labels=LABELS))
+        load(save_npz(tmp_path / "b.npz", scores=SOFTMAX * 0.985, labels=LABELS))
     # a class that has all or nothing of every answer is no column of labels
     sure = np.where((LABELS == 3)[:, None], np.eye(10)[3], np.where(np.arange(10) == 3, 0, SOFTMAX))
     sure /= sure.sum(1, keepdims=True)
@@ -229,10 +235,10 @@ def test_answers_given_twice_and_answers_without_doubt_are_told(tmp_path: Path) 
 def test_both_files_may_hold_labels_if_they_agree(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "a.npz", logits=LOGITS, labels=LABELS)
     np.save(tmp_path / "same.npy", LABELS)
-    assert load_answers_file(path, tmp_path / "same.npy")[0].labels_N.tolist() == LABELS.tolist()
+    assert load(path, tmp_path / "same.npy")[0].labels_N.tolist() == LABELS.tolist()
     np.save(tmp_path / "other.npy", (LABELS + 1) % 10)
     with pytest.raises(DataError, match="labels that differ"):
-        load_answers_file(path, tmp_path / "other.npy")
+        load(path, tmp_path / "other.npy")
 
 
 def with_one(values: np.ndarray, value: float) -> np.ndarray:
@@ -289,7 +295,7 @@ def test_every_mistake_is_one_line(tmp_path: Path, arrays: dict[str, Any], messa
     path = tmp_path / "answers.npz"
     np.savez(path, **arrays)
     with pytest.raises(CifarlabError, match=message) as raised:
-        load_answers_file(path)
+        load(path)
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
 
@@ -319,10 +325,10 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.arange(3))
     for name in ("a.npy", "a.npz", "bare.npy", "bare.npz"):
         with pytest.raises(DataError) as raised:
-            load_answers_file(tmp_path / name, tmp_path / "labels.npy")
+            load(tmp_path / name, tmp_path / "labels.npy")
         assert "\n" not in str(raised.value)
         with pytest.raises(CifarlabError):
-            load_answers_file(tmp_path / "labels.npy", tmp_path / name)
+            load(tmp_path / "labels.npy", tmp_path / name)
     assert not trace.exists()
 
 
@@ -336,43 +342,43 @@ def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> No
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError) as raised:
-            load_answers_file(tmp_path / name, tmp_path / "labels.npy")
+            load(tmp_path / name, tmp_path / "labels.npy")
         assert "\n" not in str(raised.value)
         assert name in str(raised.value)
     with pytest.raises(DataError, match="there is no file"):
-        load_answers_file(tmp_path / "missing.npz")
+        load(tmp_path / "missing.npz")
     with pytest.raises(DataError, match=r"give \.npz, \.npy, \.csv, \.tsv or \.txt"):
-        load_answers_file(tmp_path)
+        load(tmp_path)
     (tmp_path / "a.pkl").write_bytes(b"")
     with pytest.raises(DataError, match="no file of answers or labels"):
-        load_answers_file(tmp_path / "a.pkl")
+        load(tmp_path / "a.pkl")
     np.save(tmp_path / "a.npy", LOGITS)
     with pytest.raises(UsageError, match="holds no labels"):
-        load_answers_file(tmp_path / "a.npy")
+        load(tmp_path / "a.npy")
 
 
 def test_tables_that_are_no_answers(tmp_path: Path) -> None:
     classes = tmp_path / "classes.csv"
     classes.write_text("prediction\n1\n2\n")
     with pytest.raises(DataError, match="holds predicted classes"):
-        load_answers_file(classes, classes)
+        load(classes, classes)
     twice = tmp_path / "twice.csv"
     twice.write_text("index,label,cat,dog\n0,cat,1,2\n0,dog,3,4\n")
     with pytest.raises(DataError, match="leaves out images or names one twice"):
-        load_answers_file(twice)
+        load(twice)
     gap = tmp_path / "gap.csv"
     gap.write_text("label,cat,dog\ncat,1,\ndog,3,4\n")
     with pytest.raises(DataError, match="what is no number, the first that of image 0"):
-        load_answers_file(gap)
+        load(gap)
     unknown = tmp_path / "unknown.csv"
     unknown.write_text("label,cat,dog\ncat,1,2\ndgo,3,4\n")
     with pytest.raises(DataError, match="entry 1: 'dgo' is none of the classes; did you mean dog"):
-        load_answers_file(unknown)
+        load(unknown)
     extra = tmp_path / "extra.csv"
     extra.write_text("label,cat,dog,Confidence\ncat,1,2,0.7\ndog,3,4,0.7\n")
     with pytest.raises(DataError, match="the column 'Confidence' is of no class; leave it out"):
-        load_answers_file(extra)
+        load(extra)
     several = tmp_path / "several.csv"
     several.write_text("a,b,c\n1,2,3\n1,2,3\n")
     with pytest.raises(DataError, match="name the column of true classes"):
-        load_answers_file(twice.parent / "several.csv", several)
+        load(twice.parent / "several.csv", several)

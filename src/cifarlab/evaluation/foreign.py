@@ -46,12 +46,6 @@ class ForeignAnswers:
     notes: tuple[str, ...]
 
 
-def load_answers_file(path: Path | str, labels: Path | str = "") -> tuple[Scored, tuple[str, ...] | None]:
-    """Return answers and class names of a file; see :func:`read_answers_file`, which tells what was assumed too."""
-    found = read_answers_file(path, labels)
-    return found.scored, found.class_names
-
-
 def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswers:
     """Read logits or probabilities of N images and K classes with the true classes.
 
