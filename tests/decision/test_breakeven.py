@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.decision.made import world
+from tests.decision.made import evidence, world
 from tests.decision.test_costs import random_world
 
-from cifarlab.decision import Amount
-from cifarlab.decision.breakeven import break_even, break_even_volume, switching_values
+from cifarlab.decision import Amount, load_inputs
+from cifarlab.decision.analysis import prepare
+from cifarlab.decision.breakeven import break_even, break_even_volume, cost_difference, switching_values
 from cifarlab.decision.costs import present_cost, present_costs
 from cifarlab.decision.options import Setting
+from cifarlab.decision.simulate import draw, simulate
 
 PAIRS = [("build", "buy"), ("build", "nothing"), ("adapt", "build"), ("hybrid", "buy")]
 
@@ -113,51 +115,95 @@ def test_worlds_in_which_the_other_is_cheaper_above_are_no_part_of_the_range() -
     assert even.interval == pytest.approx((even.volume, even.volume))
 
 
-def cheapest(values: dict[str, float], setting: Setting) -> str:
-    costs = present_costs(values, setting)
-    return min(setting.options, key=lambda option: costs[option])
+def drawn_world(seed: int = 0, draws: int = 400) -> tuple[dict[str, Amount], Setting, dict[str, np.ndarray]]:
+    setting, amounts, counts, _ = prepare(load_inputs(), evidence())
+    return amounts, setting, draw(amounts, counts, seed, draws)
 
 
-def test_beyond_a_switching_value_another_option_is_the_cheapest_and_before_it_none() -> None:
-    amounts, setting, base = world()
-    switches = switching_values(amounts, setting)
-    assert switches
-    before = cheapest(base, setting)
+def leaning_with(key: str, value: float, drawn: dict[str, np.ndarray], setting: Setting) -> str:
+    """Find the option with the least mean cost, one amount having the same value in every draw, draw by draw."""
+    worlds = [{**{name: float(drawn[name][s]) for name in drawn}, key: value} for s in range(len(drawn[key]))]
+    means = {option: np.mean([present_cost(option, one, setting) for one in worlds]) for option in setting.options}
+    return min(setting.options, key=means.__getitem__)
+
+
+def test_beyond_a_switching_value_another_option_costs_the_least_on_average_and_before_it_none() -> None:
+    amounts, setting, drawn = drawn_world(draws=40)
+    leaning = simulate(drawn, setting, setting.options)
+    before = leaning.options[int(np.argmin(leaning.mean_O))]
+    switches = switching_values(amounts, drawn, setting)
+    assert len(switches) > 10
     for switch in switches:
-        step = (switch.value - switch.base) * 1e-6
-        assert cheapest({**base, switch.key: switch.value + step}, setting) == switch.becomes != before
-        for share in (0.1, 0.5, 0.9, 0.9999):
-            on_the_way = switch.base + share * (switch.value - switch.base)
-            assert cheapest({**base, switch.key: on_the_way}, setting) == before
+        assert switch.expected == drawn[switch.key].mean()
+        step = (switch.value - switch.expected) * 1e-6
+        assert leaning_with(switch.key, switch.value + step, drawn, setting) == switch.becomes != before
+        for share in (0.01, 0.5, 0.9999):
+            on_the_way = switch.expected + share * (switch.value - switch.expected)
+            assert leaning_with(switch.key, on_the_way, drawn, setting) == before
         assert switch.inside == (amounts[switch.key].low <= switch.value <= amounts[switch.key].high)
 
 
-def test_the_switching_volume_is_the_break_even_volume() -> None:
-    amounts, setting, base = world()
-    pair = ("build", "buy")
-    even = break_even(*pair, base, setting)
-    found = [s for s in switching_values(amounts, setting, pair) if s.key == "volume.images_per_month"]
-    assert even.volume is not None
-    assert [s.value for s in found] == [pytest.approx(even.volume, rel=1e-6)]
+@pytest.mark.parametrize("seed", range(3))
+def test_no_switch_on_a_fine_grid_is_missed(seed: int) -> None:
+    """Also of amounts on which costs depend along a curve, such as growth and the discount rate."""
+    amounts, setting, drawn = drawn_world(seed, draws=100)
+    found = {(s.key, s.value > s.expected): s.value for s in switching_values(amounts, drawn, setting)}
+    costs = simulate(drawn, setting, setting.options).mean_O
+    before = int(np.argmin(costs))
+    for key in (
+        "volume.growth_per_year",
+        "finance.discount_rate",
+        "vendor.price_per_1000_images",
+        "transfer.points_lost",
+    ):
+        expected = drawn[key].mean()
+        for end in (amounts[key].low, amounts[key].high):
+            grid = np.linspace(expected, end, 300)
+            table = present_costs({**{n: v[:, None] for n, v in drawn.items()}, key: grid[None, :]}, setting)
+            means = np.stack([np.broadcast_to(table[o], (100, 300)).mean(0) for o in setting.options])
+            changed = np.flatnonzero(means.argmin(0) != before)
+            value = found.get((key, end > expected))
+            if len(changed):
+                assert value == pytest.approx(grid[changed[0]], abs=1.01 * abs(grid[1] - grid[0]))
+            else:
+                assert value is None or not min(expected, end) < value < max(expected, end)
+
+
+def test_the_switching_volume_is_the_volume_at_which_mean_costs_are_equal() -> None:
+    amounts, setting, drawn = drawn_world()
+    fixed, by_image = cost_difference("build", "buy", drawn, setting, errors=True)
+    found = [
+        s for s in switching_values(amounts, drawn, setting, ("build", "buy")) if s.key.startswith("volume.images")
+    ]
+    assert [s.value for s in found] == [pytest.approx(-np.mean(fixed) / np.mean(by_image), rel=1e-9)]
 
 
 def test_switches_within_the_range_come_first_and_the_nearest_first_among_them() -> None:
-    amounts, setting, _ = world()
-    switches = switching_values(amounts, setting)
+    amounts, setting, drawn = drawn_world()
+    switches = switching_values(amounts, drawn, setting)
     inside = [switch.inside for switch in switches]
     assert inside == sorted(inside, reverse=True)
-    near = [abs(s.value - s.base) / (s.base or s.high - s.low) for s in switches if s.inside]
+    near = [abs(s.value - s.expected) / (s.expected or s.high - s.low) for s in switches if s.inside]
+    assert near
     assert near == sorted(near)
 
 
 def test_one_option_alone_never_switches() -> None:
-    amounts, setting, _ = world()
-    assert switching_values(amounts, setting, ("build",)) == ()
+    amounts, setting, drawn = drawn_world()
+    assert switching_values(amounts, drawn, setting, ("build",)) == ()
 
 
 def test_an_amount_that_does_not_matter_has_no_switch() -> None:
-    amounts, setting, _ = world()
+    amounts, setting, drawn = drawn_world()
     odd = {**amounts, "unused.amount": Amount("unused.amount", "x", 0, 1, 2, "days", "assumed", "none at all", "")}
-    assert not any(switch.key == "unused.amount" for switch in switching_values(odd, setting))
-    dear = replace(amounts["status_quo.price_per_1000_images"], low=1e9, base=1e9, high=1e9)
-    assert switching_values({**amounts, "status_quo.price_per_1000_images": dear}, setting)
+    drawn["unused.amount"] = np.linspace(0, 2, 400)
+    assert not any(switch.key == "unused.amount" for switch in switching_values(odd, drawn, setting))
+
+
+def test_an_amount_that_is_known_exactly_can_switch_too() -> None:
+    amounts, setting, drawn = drawn_world()
+    volume = amounts["volume.images_per_month"]
+    known = {**amounts, volume.key: replace(volume, low=volume.base, high=volume.base)}
+    drawn[volume.key] = np.full(400, volume.base)
+    found = [s for s in switching_values(known, drawn, setting, ("build", "buy")) if s.key == volume.key]
+    assert [s.inside for s in found] == [False]

@@ -140,31 +140,16 @@ def test_doing_nothing_stands_whatever_the_models_where_it_is_surely_the_cheapes
     assert "do nothing" in advice.headline
 
 
-def test_what_would_change_it_names_values_inside_their_range() -> None:
-    analysis = run(all_known(load_inputs()), evidence(9800))
-    assert analysis.advice.leaning == min(analysis.options, key=lambda option: option.present_cost).key
+@pytest.mark.parametrize("correct", [9400, 9800])
+def test_what_would_change_it_names_values_inside_their_range_and_never_the_leaning(correct: int) -> None:
+    """Also where another option is the cheapest at the likeliest values: both go by means over the draws."""
+    analysis = run(all_known(load_inputs()), evidence(correct))
     inside = [switch for switch in analysis.switches if switch.inside]
     assert inside
-    assert inside[0].label in analysis.advice.changes[0]
-    assert "range" in analysis.advice.changes[0]
-
-
-def test_where_the_leaning_is_not_the_cheapest_at_the_likeliest_values_that_is_told() -> None:
-    analysis = run(all_known(load_inputs()))
-    leaning = analysis.advice.leaning
-    cheapest = min(analysis.options, key=lambda option: option.present_cost)
-    assert leaning == "build"
-    assert cheapest.key == "adapt"
-    changes = analysis.advice.changes
-    assert "buying and adapting is the cheapest" in changes[0]
-    inside = [switch for switch in analysis.switches if switch.inside]
-    told = [change for change in changes if change.startswith("From there")]
-    assert told
-    assert all(change.endswith("makes building the cheapest.") for change in told)
-    assert not any("then building is the cheapest" in change for change in changes)
-    labels = [switch.label.lower() for switch in inside if switch.becomes == leaning]
-    assert all(any(label in change.lower() for label in labels) for change in told)
-    assert "buying and adapting USD" in analysis.advice.figures[1].text
+    assert analysis.advice.leaning not in {switch.becomes for switch in analysis.switches}
+    for switch, told in zip(inside, analysis.advice.changes[:6], strict=False):
+        assert told.startswith(switch.label)
+        assert f"then {DOING[switch.becomes]} costs the least on average" in told
 
 
 def test_no_option_cheaper_at_the_likeliest_values_is_left_out_of_the_figure_of_cost() -> None:
@@ -176,7 +161,7 @@ def test_no_option_cheaper_at_the_likeliest_values_is_left_out_of_the_figure_of_
 
 def test_what_a_wrong_answer_counts_is_on_the_first_screen_and_among_the_conditions() -> None:
     analysis = run()
-    assert "a wrong answer counted as USD 0.012" in analysis.advice.figures[1].label
+    assert "a wrong answer counted as USD 0.001 to USD 0.1" in analysis.advice.figures[1].label
     assert any("USD 0.012" in one and "hurt somebody" in one for one in analysis.advice.conditions)
     assert any("in traffic" in one for one in analysis.assumptions)
 

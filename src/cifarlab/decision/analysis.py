@@ -21,7 +21,7 @@ from cifarlab.decision.ledger import build_ledger
 from cifarlab.decision.next_test import plan_test
 from cifarlab.decision.options import LABELS, WORLD, Setting, Values, derive, describe, mistake_weight, used_keys
 from cifarlab.decision.recommend import advise
-from cifarlab.decision.results import BreakEven, HybridChoice, OptionResult, Simulation
+from cifarlab.decision.results import BreakEven, HybridChoice, OptionResult, Simulation, Switch
 from cifarlab.decision.risk import risk_register
 from cifarlab.decision.simulate import DRAWS, Counted, draw, simulate, tornado
 from cifarlab.decision.wording import money
@@ -50,12 +50,14 @@ def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws:
     best_accuracy = {option: _best_accuracy(option, amounts, setting) for option in setting.options}
     gates = gating.judge_gates(inputs, evidence, setting, best_accuracy)
     options = tuple(_option_result(option, inputs, amounts, setting, gates) for option in setting.options)
-    simulation = simulate(drawn, setting, tuple(option.key for option in options if not option.rejected), seed)
+    allowed = tuple(option.key for option in options if not option.rejected)
+    simulation = simulate(drawn, setting, allowed, seed)
     leaning = find_leaning(options, simulation)
     rival = runner_up(options, simulation, leaning)
     evens = _break_evens(base_values(amounts), setting, drawn)
     comparisons = _comparisons(inputs, evidence)
-    grounds = _grounds(inputs, evidence, (amounts, setting), options, simulation, evens[0], comparisons[0])
+    switches = switching_values(amounts, drawn, setting, allowed)
+    grounds = _grounds(inputs, evidence, (amounts, setting), options, simulation, evens[0], comparisons[0], switches)
     analysis = Analysis(
         currency=inputs.currency,
         horizon_years=inputs.horizon_years,
@@ -118,6 +120,7 @@ def _grounds(
     simulation: Simulation,
     even: BreakEven,
     against_vendor: Comparison,
+    switches: tuple[Switch, ...],
 ) -> Grounds:
     amounts, setting = world
     derived = derive(base_values(amounts), setting)
@@ -132,7 +135,7 @@ def _grounds(
         against_vendor=against_vendor,
         options=options,
         break_even=even,
-        switches=switching_values(amounts, setting, tuple(o.key for o in options if not o.rejected)),
+        switches=switches,
         simulation=simulation,
         next_test=plan_test(derived, inputs.currency, inputs.vendor, leaning, done=compared),
         prices_assumed=_prices_assumed(amounts, leaning),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from cifarlab.decision.options import Numbers, Setting, Values, derive, used_key
 from cifarlab.decision.results import BreakEven, Switch
 from cifarlab.decision.wording import DOING, about, sentence
 
+_Leads = Callable[[str, float], NDArray[np.float64]]
+
 _FEWEST_DRAWS = 0.1  # share of draws that must have a break-even volume for a range of it to mean anything
 _FURTHEST = 20.0  # how far beyond its high value an amount is followed in search of a switch
-_POINTS = 2001
-_REFINEMENTS = 3  # each narrows the place of a switch two thousandfold
+_POINTS = 9  # on either side of a range's end, where costs are no straight line
 
 
 def break_even_volume(
@@ -117,15 +119,20 @@ def _sentence(
 
 
 def switching_values(
-    amounts: Mapping[str, Amount], setting: Setting, admissible: tuple[OptionKey, ...] | None = None
+    amounts: Mapping[str, Amount],
+    drawn: Values,
+    setting: Setting,
+    admissible: tuple[OptionKey, ...] | None = None,
 ) -> tuple[Switch, ...]:
-    """Return for each amount the nearest values, below and above its base, at which another option becomes cheapest.
+    """Return for each amount the nearest values, below and above the expected one, at which the leaning changes.
 
-    One amount moves, all others stay at base. Values within the range of an amount come first, and the nearest to the
-    base, relative to it, first among these.
+    The leaning is the option with the least mean cost over all draws. One amount is held at the same value in every
+    draw, all others vary as drawn; beyond a switching value another option has the least mean cost. Values within the
+    range of an amount come first, and the nearest to the expected value, relative to it, first among these.
 
     Args:
         amounts: All amounts.
+        drawn: The same, drawn, float64, S each.
         setting: What is settled.
         admissible: Options that may be chosen; all of the setting by default.
 
@@ -135,24 +142,42 @@ def switching_values(
     options = setting.options if admissible is None else admissible
     if len(options) < 2:
         return ()
-    base = {key: amount.base for key, amount in amounts.items()}
+    rivals, leads = _leads_of(drawn, setting, options)
     used = set().union(*(used_keys(option, setting) for option in options))
     found = []
     for key, amount in amounts.items():
         if key in used:
-            for end in _limits(amount):
-                switch = _nearest_switch(amount, end, base, setting, options)
-                if switch is not None:
-                    found.append(switch)
+            found += _switches_of(amount, float(np.mean(drawn[key])), rivals, leads)
     return tuple(sorted(found, key=lambda switch: (not switch.inside, _distance(switch), switch.key)))
 
 
+def _leads_of(drawn: Values, setting: Setting, options: tuple[OptionKey, ...]) -> tuple[tuple[OptionKey, ...], _Leads]:
+    """Return the leaning's rivals, and a function of an amount's key and value.
+
+    It gives how much dearer each rival is than the leaning, on average over the draws, where the amount has that value
+    in all of them; below zero where the rival is cheaper.
+    """
+
+    def means(values: Values) -> NDArray[np.float64]:
+        costs = present_costs(values, setting, options)
+        return np.array([float(np.mean(costs[option])) for option in options])
+
+    leaning = int(means(drawn).argmin())
+
+    def leads(key: str, value: float) -> NDArray[np.float64]:
+        held = means({**drawn, key: value})
+        dearer: NDArray[np.float64] = np.delete(held, leaning) - held[leaning]
+        return dearer
+
+    return tuple(option for place, option in enumerate(options) if place != leaning), leads
+
+
 def _distance(switch: Switch) -> float:
-    return abs(switch.value - switch.base) / (abs(switch.base) or (switch.high - switch.low) or 1.0)
+    return abs(switch.value - switch.expected) / (abs(switch.expected) or (switch.high - switch.low) or 1.0)
 
 
 def _limits(amount: Amount) -> tuple[float, float]:
-    """Return how far an amount is followed: below and above its base."""
+    """Return how far an amount is followed: below and above what is expected."""
     if amount.unit == "share":
         return 0.0, 1.0
     if amount.key == "volume.growth_per_year":
@@ -164,40 +189,49 @@ def _limits(amount: Amount) -> tuple[float, float]:
     return 0.0, (amount.high or 1.0) * _FURTHEST
 
 
-def _nearest_switch(
-    amount: Amount, end: float, base: Mapping[str, float], setting: Setting, options: tuple[OptionKey, ...]
-) -> Switch | None:
-    """Return the first switch on the way from base to ``end``."""
-    if end == amount.base:
-        return None
-    start, stop = amount.base, end
-    inner = amount.low if end < amount.base else amount.high
-    # half of the points within the range that is thought plausible, half beyond
-    path = np.unique(np.concatenate([np.linspace(start, inner, _POINTS), np.linspace(inner, stop, _POINTS)]))
-    path = path if end > amount.base else path[::-1]
-    before = int(_cheapest(amount.key, path[:1], base, setting, options)[0])
-    for _ in range(_REFINEMENTS):
-        best = _cheapest(amount.key, path, base, setting, options)
-        changed = np.flatnonzero(best != before)
-        if not len(changed):
-            return None
-        place = int(changed[0])
-        becomes = options[int(best[place])]
-        path = np.linspace(path[max(0, place - 1)], path[place], _POINTS)
-    value = float(path[-1])
-    inside = amount.low <= value <= amount.high
-    return Switch(amount.key, amount.label, amount.unit, amount.base, amount.low, amount.high, value, becomes, inside)
+def _switches_of(amount: Amount, expected: float, rivals: tuple[OptionKey, ...], leads: _Leads) -> list[Switch]:
+    """Return the first switch on the way down from the expected value, and the first on the way up, where there are."""
+    limits = _limits(amount)
+    ends = [(value, leads(amount.key, value)) for value in (limits[0], expected, limits[1])]
+    # most amounts only ever multiply and add up: then leads are straight lines, and their ends tell everything
+    share = (expected - limits[0]) / (limits[1] - limits[0])
+    line = (1 - share) * ends[0][1] + share * ends[2][1]
+    straight = bool(np.allclose(line, ends[1][1], rtol=1e-9, atol=1e-9 * float(np.abs(line).max())))
+    found = []
+    for end in (ends[0], ends[2]):
+        path = [ends[1], end] if straight else _path(amount, expected, end[0], leads)
+        place = _first_switch(amount.key, path, leads, straight=straight)
+        if place is not None:
+            value, becomes = place[0], rivals[place[1]]
+            inside = amount.low <= value <= amount.high
+            ranges = (amount.base, expected, amount.low, amount.high)
+            found.append(Switch(amount.key, amount.label, amount.unit, *ranges, value, becomes, inside))
+    return found
 
 
-def _cheapest(
-    key: str,
-    path: NDArray[np.float64],
-    base: Mapping[str, float],
-    setting: Setting,
-    options: tuple[OptionKey, ...],
-) -> NDArray[np.intp]:
-    values: dict[str, Numbers] = {**base, key: path}
-    costs = present_costs(values, setting, options)
-    table = np.stack([np.broadcast_to(costs[option], path.shape) for option in options])
-    best: NDArray[np.intp] = table.argmin(0)
-    return best
+def _path(amount: Amount, expected: float, end: float, leads: _Leads) -> list[tuple[float, NDArray[np.float64]]]:
+    """Return leads on the way from the expected value to an end: half of the points within the amount's range."""
+    inner = amount.low if end < expected else amount.high
+    values = np.concatenate([np.linspace(expected, inner, _POINTS), np.linspace(inner, end, _POINTS)[1:]])
+    return [(float(value), leads(amount.key, float(value))) for value in values]
+
+
+def _first_switch(
+    key: str, path: list[tuple[float, NDArray[np.float64]]], leads: _Leads, *, straight: bool
+) -> tuple[float, int] | None:
+    """Return where on the path a rival becomes the cheapest, and its place among rivals; None where none does."""
+    from scipy.optimize import brentq
+
+    for (start, at_start), (end, at_end) in pairwise(path):
+        found = []
+        for rival in map(int, np.flatnonzero(at_end < 0)):
+            if at_start[rival] <= 0:  # means so near that holding the amount decides between them
+                value = start
+            elif straight:
+                value = start + (end - start) * float(at_start[rival] / (at_start[rival] - at_end[rival]))
+            else:
+                value = brentq(lambda x, rival=rival: leads(key, x)[rival], start, end, rtol=1e-12)
+            found.append((abs(value - start), float(value), rival))
+        if found:
+            return min(found)[1:]
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cifarlab.decision.given import OptionKey
-from cifarlab.decision.grounds import Grounds, cheapest_at_base
+from cifarlab.decision.grounds import Grounds
 from cifarlab.decision.results import Switch
 from cifarlab.decision.wording import DOING, about, bare, money, value_with_unit
 
@@ -34,52 +34,22 @@ def changes_told(grounds: Grounds, leaning: OptionKey | None, outcome: str) -> t
 
 
 def _switches_told(grounds: Grounds, leaning: OptionKey | None) -> list[str]:
-    """Return the switching values within their ranges, in words.
-
-    They start from the likeliest values. Where another option than the leaning is the cheapest there already, that is
-    told, and of the switches those that make the leaning the cheapest.
-    """
-    inside = [switch for switch in grounds.switches if switch.inside]
-    cheapest = cheapest_at_base(grounds)
-    if leaning is None or cheapest is None:
+    """Return the switching values within their ranges, in words."""
+    if leaning is None:
         return []
-    if cheapest.key == leaning:
-        told = [switch_sentence(switch) for switch in inside][:_MOST_CHANGES]
-        return told or ["No single amount within its range changes the answer; several together may."]
-    mean = {
-        key: money(cost, grounds.currency)
-        for key, cost in zip(grounds.simulation.options, grounds.simulation.mean_O, strict=True)
-    }
-    first, second = (money(grounds.option(key).present_cost, grounds.currency) for key in (cheapest.key, leaning))
-    told = [
-        f"Every amount at its likeliest value: then {DOING[cheapest.key]} is the cheapest ({first}; {DOING[leaning]} "
-        f"{second}). On average over all draws {DOING[leaning]} costs {mean[leaning]}, {DOING[cheapest.key]} "
-        f"{mean[cheapest.key]}."
-    ]
-    towards = [switch for switch in inside if switch.becomes == leaning]
-    told += [f"From there, {_lower(_place(switch))}, makes {DOING[leaning]} the cheapest." for switch in towards]
-    return told[:_MOST_CHANGES]
+    told = [switch_sentence(switch) for switch in grounds.switches if switch.inside]
+    return told[:_MOST_CHANGES] or ["No single amount within its range changes the answer; several together may."]
 
 
 def switch_sentence(switch: Switch) -> str:
-    """Return a switching value in words."""
-    return f"{_place(switch)}: then {DOING[switch.becomes]} is the cheapest."
-
-
-def _place(switch: Switch) -> str:
-    """Return where a switch lies: the amount, the value, how far that is from the likeliest one, and the range."""
-    side, more = ("above", "more") if switch.value > switch.base else ("below", "less")
-    likeliest, low, high = (bare(value, switch.unit) for value in (switch.base, switch.low, switch.high))
-    away = f", so {about(100 * abs(switch.value / switch.base - 1), 2)} % {more}" if switch.base else ""
+    """Return a switching value in words: amount, value, distance from what is expected, range, and what follows."""
+    side, more = ("above", "more") if switch.value > switch.expected else ("below", "less")
+    expected, low, high = (bare(value, switch.unit) for value in (switch.expected, switch.low, switch.high))
+    away = f", so {about(100 * abs(switch.value / switch.expected - 1), 2)} % {more}" if switch.expected else ""
     return (
-        f"{switch.label} {side} {value_with_unit(switch.value, switch.unit)} (likeliest {likeliest}{away}; range {low} "
-        f"to {high})"
+        f"{switch.label} {side} {value_with_unit(switch.value, switch.unit)} (expected {expected}{away}; range {low} "
+        f"to {high}): then {DOING[switch.becomes]} costs the least on average."
     )
-
-
-def _lower(text: str) -> str:
-    """Return a label within a sentence; abbreviations such as GPU keep their letters."""
-    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 def conditions_told(grounds: Grounds, leaning: OptionKey | None) -> tuple[str, ...]:

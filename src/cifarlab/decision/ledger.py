@@ -295,10 +295,13 @@ def _simulation(simulation: Simulation, currency: str) -> Iterator[Entry]:
 
 def _switches(analysis: Analysis) -> Iterator[Entry]:
     for switch in analysis.switches:
-        side = "above" if switch.value > switch.base else "below"
+        side = "above" if switch.value > switch.expected else "below"
         where = "within its range" if switch.inside else "outside its range"
-        label = f"{switch.label}: {side} it {switch.becomes} is the cheapest ({where})"
+        label = f"{switch.label}: {side} it {switch.becomes} costs the least on average ({where})"
         yield computed(f"switch.{switch.key}.{side}", label, switch.value, switch.unit, "decision.breakeven")
+    for key, switch in sorted({switch.key: switch for switch in analysis.switches}.items()):
+        label = f"{switch.label}: mean over the draws"
+        yield computed(f"switch.{key}.expected", label, switch.expected, switch.unit, "decision.simulate.draw")
 
 
 def _tornado(analysis: Analysis) -> Iterator[Entry]:

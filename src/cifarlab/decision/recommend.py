@@ -167,21 +167,28 @@ def _accuracy_figure(grounds: Grounds) -> KeyFigure:
 
 
 def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float) -> KeyFigure:
-    each = money(grounds.cost_of_error.base, grounds.currency)
-    label = f"Cost over {grounds.horizon_years} years, a wrong answer counted as {each}"
+    each = grounds.cost_of_error
+    low, high = (money(value, grounds.currency) for value in (each.low, each.high))
+    counted = low if low == high else f"{low} to {high}"
+    label = f"Cost over {grounds.horizon_years} years, a wrong answer counted as {counted}"
     likeliest = cheapest_at_base(grounds)
     rival = runner_up(grounds.options, grounds.simulation, leaning)
     if rival is not None and likeliest is not None and likeliest.key != leaning:
         rival = likeliest.key  # never is a cheaper option left out of this figure
     if leaning is None or rival is None:
         return KeyFigure(label, "no two options meet what is required", "simulation.value_of_knowing", "computed")
-    first, second = (grounds.option(key).present_cost for key in (leaning, rival))
-    cheapest = f"the cheapest in {_chance(probability, len(grounds.simulation.costs_SO))} of the draws"
+    simulation = grounds.simulation
+    means = dict(zip(simulation.options, simulation.mean_O, strict=True))
+    first, second = (money(means[key], grounds.currency) for key in (leaning, rival))
+    chance = _chance(probability, len(simulation.costs_SO))
     text = (
-        f"{sentence(DOING[leaning])} {money(first, grounds.currency)}, {DOING[rival]} "
-        f"{money(second, grounds.currency)} at the likeliest values; {DOING[leaning]} is {cheapest}"
+        f"{sentence(DOING[leaning])} {first}, {DOING[rival]} {second} on average over the draws; {DOING[leaning]} is "
+        f"the cheapest in {chance} of them"
     )
-    return KeyFigure(label, text, f"option.{leaning}.present_cost", "computed")
+    if likeliest is not None and likeliest.key == rival:
+        at_base = [money(grounds.option(key).present_cost, grounds.currency) for key in (leaning, rival)]
+        text += f" (at the likeliest values {at_base[0]} against {at_base[1]})"
+    return KeyFigure(label, text, f"simulation.{leaning}.mean", "computed")
 
 
 def _break_even_figure(grounds: Grounds) -> KeyFigure:

@@ -119,17 +119,18 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class Switch:
-    """A value of one amount at which another option becomes the cheapest; all other amounts stay at base.
+    """A value at which another option has the least mean cost, if one amount has it in every draw and others vary.
 
     Attributes:
         key: Of the amount.
         label: Of the amount.
         unit: Of the amount.
         base: Its base value.
+        expected: Its mean over the draws.
         low: Its low value.
         high: Its high value.
-        value: Where the cheapest option changes.
-        becomes: The option that is cheapest beyond.
+        value: Where the option with the least mean cost changes.
+        becomes: The option with the least mean cost beyond.
         inside: Whether the value lies within low..high.
     """
 
@@ -137,6 +138,7 @@ class Switch:
     label: str
     unit: str
     base: float
+    expected: float
     low: float
     high: float
     value: float

@@ -185,9 +185,9 @@ def _extra(analysis: Analysis, command: str) -> list[Entry]:
         source = "cifarlab.reporting.charts.share_cheaper"
         entries.append(Entry("page.share_cheaper", label, share, None, None, "share", "computed", source, "", command))
     for number, switch in enumerate(analysis.switches, 1):
-        if switch.base:
-            label = f"{switch.label}: how far {switch.value:.4g} is from the most likely value"
-            source, far = "switching value over base value, less one", switch.value / switch.base - 1
+        if switch.expected:
+            label = f"{switch.label}: how far {switch.value:.4g} is from the expected value"
+            source, far = "switching value over mean of the draws, less one", switch.value / switch.expected - 1
             name = f"page.switch.{number}.distance"
             entries.append(Entry(name, label, far, None, None, "share", "computed", source, "", command))
     for number, risk in enumerate(analysis.risks, 1):
