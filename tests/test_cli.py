@@ -87,6 +87,7 @@ def test_overview_and_version(capsys):
         (["evaluate", "--answers", "f.npz"], 2, "name a folder for the figures and the page with --out FOLDER"),
         (["evaluate", "--answers", "f.npz", "--out", "o", "--split", "test"], 2, "go with a run, not with --answers"),
         (["evaluate", "a", "--labels", "l.npy"], 2, "--labels goes with --answers"),
+        (["evaluate", "--answers", "f.npz", "--out", "o", "--val-labels", "l.npy"], 2, "goes with --val-answers"),
         (["evaluate", "a", "--require", "90"], 2, "--require takes an accuracy as a fraction, such as 0.9, not 90"),
         (["evaluate", "a", "--wanted-accuracy", "2"], 2, "wanted-accuracy must lie between 0 and 1"),
         (["report", "nothing"], 1, "nothing is not a run folder"),
@@ -130,6 +131,7 @@ def test_the_whole_path_on_an_image_folder(folder, capsys):
     assert Path(result["run"]).name == "mine"
     assert captured.err.count("epoch ") == 2  # no terminal: one line an epoch
     assert "\x1b" not in captured.err
+    assert all((Run.open("mine").path / "plots" / f"curves.{kind}").is_file() for kind in ("png", "svg"))
 
     assert main(["report", "mine"]) == 1
     assert "cifarlab evaluate" in capsys.readouterr().err
@@ -153,6 +155,7 @@ def test_the_whole_path_on_an_image_folder(folder, capsys):
         assert prediction["label"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_run_repeats_from_its_own_config_to_the_same_bytes(folder, capsys):
     assert main(train_args(folder, "--name", "a")) == 0
     assert main(["train", "--config", str(Run.open("a").path / "config.yaml"), "--name", "b"]) == 0
@@ -161,6 +164,7 @@ def test_a_run_repeats_from_its_own_config_to_the_same_bytes(folder, capsys):
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_run_trained_on_a_relative_folder_can_be_judged_from_anywhere(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(folder.parent)
     assert main(train_args(folder.name, "--name", "a")) == 0
@@ -169,6 +173,7 @@ def test_a_run_trained_on_a_relative_folder_can_be_judged_from_anywhere(folder, 
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_an_unfinished_run_is_refused_with_the_way_on(folder, capsys):
     assert main(train_args(folder, "--name", "a")) == 0
     (Run.open("a").path / "result.json").unlink()
@@ -177,6 +182,7 @@ def test_an_unfinished_run_is_refused_with_the_way_on(folder, capsys):
         assert "continue it with: cifarlab train --resume" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_one_unreadable_file_does_not_stop_prediction(folder, tmp_path, capsys):
     assert main(train_args(folder, "--name", "a")) == 0
     photos = tmp_path / "photos"
@@ -191,19 +197,25 @@ def test_one_unreadable_file_does_not_stop_prediction(folder, tmp_path, capsys):
     assert "1 of 2 files could not be read" in captured.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys, number):
-    args = train_args(folder, epochs=20, batch_size=2)
-    process = cifarlab(*args, "--name", "stopped")
-    run = Path(os.environ["CIFARLAB_RUNS"]) / "stopped"
-    deadline = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+def stopped_by(number, process, run):
+    """Send a process a signal once it has closed another epoch; check how it ends; return what it says."""
+    metrics = run / "metrics.jsonl"
+    before, deadline = metrics.read_bytes() if metrics.exists() else b"", time.monotonic() + 60
+    while (not metrics.exists() or metrics.read_bytes() == before) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "continue with: cifarlab train --resume" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.usefixtures("without_curves")
+def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys):
+    args = train_args(folder, epochs=16, batch_size=2)
+    run = Path(os.environ["CIFARLAB_RUNS"]) / "stopped"
+    stopped_by(signal.SIGTERM, cifarlab(*args, "--name", "stopped"), run)
+    stopped_by(signal.SIGINT, cifarlab("train", "--resume", run), run)
     assert main(["train", "--resume", str(run)]) == 0
     assert main([*args, "--name", "whole"]) == 0
     capsys.readouterr()
@@ -226,6 +238,7 @@ def test_no_disk_is_one_line(folder):
     assert "Traceback" not in errors
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_required_accuracy_that_is_not_shown_is_exit_code_4_once_all_is_written(folder, capsys):
     assert main(train_args(folder, "--name", "a")) == 0
     capsys.readouterr()
@@ -240,6 +253,7 @@ def test_a_required_accuracy_that_is_not_shown_is_exit_code_4_once_all_is_writte
     assert main(["evaluate", "a", "--sections", "scores", "--require", "0.01"]) == 0
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_sections_are_named_on_the_command_line_and_told_on_the_terminal(folder, capsys):
     assert main(train_args(folder, "--name", "a")) == 0
     capsys.readouterr()

@@ -208,7 +208,7 @@ def everything(config, monkeypatch, tmp_path):
     draw_nothing(monkeypatch)
     monkeypatch.setattr(study_page, "_figures", lambda findings, evidence: {})
     monkeypatch.setattr(writing, "save_plots", lambda folder, split, figures: None)
-    monkeypatch.setattr(conduct, "write_plots", lambda *arguments: None)
+    monkeypatch.setattr(conduct, "write_mistakes", lambda *arguments: None)
     config = with_fields(config, train__epochs=1)
 
     def do(name: str, source: SourceData) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cifarlab.run import Run
 
 _WEAKEST = 3
+_TOP = 3
 
 
 def run_evaluate(argv: Sequence[str]) -> None:
@@ -69,6 +70,8 @@ def _check(arguments: EvaluateArguments) -> None:
         for name in ("labels", "val_answers", "val_labels", "out"):
             if getattr(arguments, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --answers; a run knows its images")
+    elif arguments.val_labels is not None and arguments.val_answers is None:
+        raise UsageError("--val-labels goes with --val-answers; name the answers whose true classes these are")
     elif arguments.out is None:
         raise UsageError("name a folder for the figures and the page with --out FOLDER")
     elif arguments.split != "val" or arguments.reason or arguments.device != "auto":
@@ -113,9 +116,9 @@ def print_evaluation(result: Evaluation) -> None:
                 f"(95 % interval {number(100 * low)} to {per_cent(high)}, n = {result.num_images:,})",
                 style="bold" if share is result.best else "",
             )
+    top3 = f"top-3 {per_cent(result.top3)}, " if len(result.class_names) > _TOP else ""  # of three classes it is all
     console.print_line(
-        f"loss {result.loss:.3f}, top-3 {per_cent(result.top3)}, macro F1 {per_cent(result.macro_f1)}, "
-        f"calibration error {per_cent(result.ece)}"
+        f"loss {result.loss:.3f}, {top3}macro F1 {per_cent(result.macro_f1)}, calibration error {per_cent(result.ece)}"
     )
     known = sorted((one for one in result.per_class if one.recall == one.recall), key=lambda one: one.recall)
     weakest = ", ".join(f"{one.name} {per_cent(one.recall, 1)}" for one in known[:_WEAKEST])

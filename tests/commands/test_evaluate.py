@@ -80,7 +80,7 @@ def run(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture(autouse=True)
 def _plots_cost_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "plots" not in request.node.name:
-        monkeypatch.setattr(conduct, "write_plots", lambda *arguments: None)
+        monkeypatch.setattr(conduct, "write_mistakes", lambda *arguments: None)
         monkeypatch.setattr(writing, "save_plots", lambda folder, split, figures: None)
 
 
@@ -188,8 +188,8 @@ def test_tables(run: Run) -> None:
 
 
 def test_plots(run: Run) -> None:
-    evaluate(run, split="test", sections=(), device="cpu")
-    for name in ("confusion", "reliability", "per_class", "mistakes"):
+    evaluate(run, split="test", device="cpu")
+    for name in ("confusion", "reliability", "per_class", "roc", "precision_recall", "coverage", "mistakes"):
         with Image.open(run.path / "plots" / f"{name}_test.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5
         assert (run.path / "plots" / f"{name}_test.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
@@ -260,13 +260,15 @@ def test_an_unfinished_run_is_refused(run: Run) -> None:
     assert run.test_reads() == []
 
 
-def test_weights_gone_bad_give_null_and_still_plots(run: Run) -> None:
+def test_weights_gone_bad_give_null_and_say_so(run: Run) -> None:
     tensors, metadata = run.load_model()
     tensors["network.head.weight"][:] = torch.nan
     run.save_model(tensors, metadata)
-    evaluate(run, split="test", sections=(), device="cpu")
-    assert strict_json(run.path / "evaluation.json")["splits"]["test"]["loss"] is None
-    assert len(list((run.path / "plots").glob("*.png"))) == 4
+    evaluate(run, split="test", device="cpu")
+    entry = strict_json(run.path / "evaluation.json")["splits"]["test"]
+    assert entry["loss"] is None
+    assert all("answers on test are NaN" in entry["sections"][name]["skipped"] for name in QUICK)
+    assert "must be trained anew" in page_of(run, "test")
 
 
 # Sections
@@ -421,6 +423,58 @@ def test_an_evaluation_that_cannot_be_read_is_told_in_one_line(run: Run, content
         evaluate(run, sections=(), device="cpu")
 
 
+def test_what_fits_on_a_line_of_evaluation_json_stands_on_one() -> None:
+    value = {
+        "share": {"value": 0.5, "interval": [0.25, 0.75]},
+        "matrix": [list(range(300)), [0.5, None] * 80],
+        "sentences": ["A sentence that is as long as half a line of the file, and of ordinary words."] * 2,
+        "deep": [[{"a": [{"name": "é" * 70}] * 2}]],
+        "empty": [{}, [], ""],
+    }
+    text = writing.json_text(value)
+    assert json.loads(text) == value
+    lines = text.splitlines()
+    assert '  "share": {"value": 0.5, "interval": [0.25, 0.75]},' in lines
+    assert f"    {list(range(300))}," in lines
+    assert sum("A sentence" in line for line in lines) == 2
+    assert all(len(line) <= 120 for line in lines if not line.lstrip().startswith(("[0,", "[0.5")))
+
+
+def test_evaluation_json_grows_with_the_classes_and_not_with_their_square(tmp_path: Path) -> None:
+    sizes = {}
+    for num_classes in (110, 220):
+        generator = np.random.default_rng(0)
+        labels_N = np.arange(880) % num_classes
+        logits_NK = generator.normal(size=(880, num_classes))
+        logits_NK[np.arange(880), labels_N] += 2
+        np.savez(tmp_path / "a.npz", logits=logits_NK, labels=labels_N)
+        place = tmp_path / str(num_classes)
+        evaluation = evaluate_answers(tmp_path / "a.npz", out=place, sections=("scores",))
+        sizes[num_classes] = (place / "evaluation.json").stat().st_size
+    assert sizes[220] < 2.2 * sizes[110]
+    assert evaluation.confusion is None
+    expected_KK = reference.confusion_matrix(labels_N, logits_NK.argmax(1))
+    whole = [[int(cell) for cell in row[1:]] for row in rows(place / "evaluation" / "confusion_given.csv")[1:]]
+    assert whole == expected_KK.tolist(), "the CSV file holds all of it"
+    cells = rows(place / "evaluation" / "confusion_cells_given.csv")[1:]
+    np.fill_diagonal(expected_KK, 0)
+    found = {(int(true[6:]), int(given[6:])): int(times) for true, given, times, *_ in cells}
+    assert found == {(k, j): int(expected_KK[k, j]) for k, j in np.argwhere(expected_KK).tolist()}
+    counts = [int(row[2]) for row in cells]
+    assert counts == sorted(counts, reverse=True)
+    assert float(cells[0][3]) == counts[0] / 4
+    assert [float(end) for end in cells[0][4:]] == list(wilson_interval(counts[0], 4))
+
+
+def test_a_setting_that_no_chosen_section_heeds_is_refused_before_anything_is_read(run: Run, answers: Path) -> None:
+    with pytest.raises(UsageError, match="--human-labels is for the section quality; ask for it: --sections quality"):
+        evaluate(run, split="test", options=Options(human_labels="people.npy"), device="cpu")
+    with pytest.raises(UsageError, match="--num-corrupted is for the section corruptions or shifts"):
+        evaluate_answers(answers, out=answers.parent / "judged", options=Options(num_corrupted=5))
+    assert run.test_reads() == []
+    assert not (answers.parent / "judged").exists()
+
+
 def test_an_unknown_section_is_refused_before_anything_is_read(run: Run) -> None:
     with pytest.raises(UsageError, match="no section is called 'scoers'; there are scores"):
         evaluate(run, split="test", sections=("scoers",), device="cpu")
@@ -479,7 +533,7 @@ def test_plots_of_sections_are_on_the_page_and_not_drawn_twice(run: Run, monkeyp
     text = page_of(run, "val")
     assert text.count("data:image/") == 1
     assert "Only axes." in text
-    assert len(list((run.path / "plots").glob("*_val.png"))) == 4
+    assert [path.name for path in (run.path / "plots").glob("*.png")] == ["mistakes_val.png"]
 
 
 # A required accuracy
@@ -539,6 +593,15 @@ def test_labels_and_answers_to_val_may_stand_in_files_of_their_own(answers: Path
     np.savez(tmp_path / "val.npz", logits=held["logits"][120:, :3], labels=held["labels"][120:] % 3)
     with pytest.raises(UsageError, match="3 classes"):
         evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz")
+
+
+def test_what_is_odd_in_the_answers_to_val_is_told_too(answers: Path, tmp_path: Path) -> None:
+    held = np.load(answers)
+    np.savez(tmp_path / "val.npz", logits=held["logits"][:, ::-1], labels=held["labels"])
+    evaluation = evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz", sections=())
+    (notice,) = evaluation.notices
+    assert notice.startswith("val.npz: ")
+    assert "columns exchanged" in notice
 
 
 def test_the_command_on_the_page_repeats_the_evaluation(answers: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from cifarlab.cli import main
 from cifarlab.commands import study as study_module
 from cifarlab.commands.study import judge_on_test, study
 from cifarlab.errors import CifarlabError, StoppedError, UsageError
+from cifarlab.evaluation import writing
+from cifarlab.evaluation.sections import QUICK
 from cifarlab.experiments import page as page_module
 from cifarlab.experiments.storage import open_leases, open_storage
 from cifarlab.experiments.study import load_study
@@ -82,13 +84,16 @@ def test_a_grid_becomes_runs_a_record_and_a_page(words, capsys, one_page):
     assert sorted(runs_root().iterdir()) == before
 
 
-def test_test_is_read_once_for_every_run_and_only_when_asked_for(words, capsys, one_page):
+def test_test_is_read_once_for_every_run_and_only_when_asked_for(words, capsys, one_page, monkeypatch):
+    monkeypatch.setattr(writing, "save_plots", lambda folder, split, figures: None)  # which takes seconds
     command = [*words, "--vary", "activation=relu,tanh", "--seeds", "1", "--name", "t", "--test"]
     for _ in range(2):
         assert main(command) == 0
     for trial in record("t").trials:
         [read] = Run.open(trial.run).test_reads()
         assert read["reason"] == "study t"
+        judged = Run.open(trial.run).read_json("evaluation.json")["splits"]["test"]
+        assert tuple(judged["sections"]) == QUICK, "as cifarlab evaluate --split test judges it"
     Run.open("t-tanh-s0").path.rename(runs_root().parent / "elsewhere")
     capsys.readouterr()
     assert main(command) == 0, "the page is written without it"
@@ -102,7 +107,7 @@ def judged(monkeypatch):
     """Names of the runs that were evaluated on test, which takes a moment here."""
     names = []
 
-    def evaluate(run, *, split, sections, reason):
+    def evaluate(run, *, split, reason):
         names.append(run.name)
         time.sleep(0.2)
         (run.path / "predictions").mkdir(exist_ok=True)

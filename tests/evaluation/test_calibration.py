@@ -218,7 +218,12 @@ def test_on_val_itself_the_figures_are_cross_fitted_and_say_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("val", "reason"), [(None, "there are no validation images (train"), (random_answers(19, 4), "too few")]
+    ("val", "reason"),
+    [
+        (None, "there are no validation images (train"),
+        (random_answers(19, 4), "19 validation images are too few"),
+        (random_answers(1, 4), "one validation image is too few"),
+    ],
 )
 def test_without_validation_images_there_is_no_temperature(val, reason: str) -> None:
     section = calibration.calibration_section(subject(random_answers(50, 4), val=val))

@@ -76,6 +76,21 @@ def test_a_subset_in_proportion_is_judged_and_said_so() -> None:
     assert set(section.plots) == set(section.captions) == {"corruptions", "corruption_curves"}
 
 
+def sentences(clean_M: np.ndarray, right_M: np.ndarray) -> tuple[str, ...]:
+    right_CSM = np.broadcast_to(right_M, (15, 5, len(right_M))).copy()
+    return corruptions._findings(corruption_figures(clean_M, right_CSM, 0), "val")
+
+
+def test_a_gain_is_no_loss_and_among_equals_none_is_worst() -> None:
+    half, most = np.arange(200) < 100, np.arange(200) < 150
+    assert "points [" in sentences(most, half)[0]
+    assert sentences(most, half)[0].endswith("] are lost.")
+    gain = sentences(half, most)
+    assert gain[0].endswith("] more.")
+    assert "-" not in gain[0]
+    assert len(gain) == 2, "all corruptions are alike, so none is worst or best"
+
+
 def test_without_a_model_it_is_skipped() -> None:
     images = coloured(6)
     assert "answers" in corruptions_section(dataclasses.replace(subject(images), classifier=None)).skipped

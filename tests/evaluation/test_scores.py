@@ -31,7 +31,8 @@ def probabilities(logits_NK: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_agree_with_scikit_learn(num_classes: int, seed: int) -> None:
     logits_NK, labels_N = random_answers(1500, num_classes, seed)
-    found = scores.scores_section(subject((logits_NK, labels_N))).figures
+    section = scores.scores_section(subject((logits_NK, labels_N)))
+    found, names = section.figures, subject((logits_NK, labels_N)).class_names
     p_NK, given_N, classes = probabilities(logits_NK), logits_NK.argmax(1), np.arange(num_classes)
     assert found["accuracy"]["value"] == reference.accuracy_score(labels_N, given_N)
     assert found["log_loss"]["value"] == pytest.approx(reference.log_loss(labels_N, p_NK, labels=classes), rel=1e-9)
@@ -41,9 +42,15 @@ def test_figures_agree_with_scikit_learn(num_classes: int, seed: int) -> None:
     assert found["balanced_accuracy"]["value"] == pytest.approx(reference.balanced_accuracy_score(labels_N, given_N))
     assert found["cohens_kappa"]["value"] == pytest.approx(reference.cohen_kappa_score(labels_N, given_N))
     assert found["matthews_correlation"]["value"] == pytest.approx(reference.matthews_corrcoef(labels_N, given_N))
-    assert found["confusion"]["counts"] == reference.confusion_matrix(labels_N, given_N, labels=classes).tolist()
     normalised = reference.confusion_matrix(labels_N, given_N, labels=classes, normalize="true")
-    np.testing.assert_allclose(np.array(found["confusion"]["rates"], dtype=float), normalised)
+    rates = section.tables["confusion_rates"]
+    assert (rates.header[1:], tuple(row[0] for row in rates.rows)) == (names, names)
+    np.testing.assert_allclose(np.array([row[1:] for row in rates.rows], dtype=float), normalised)
+    wrong_KK = reference.confusion_matrix(labels_N, given_N, labels=classes)
+    np.fill_diagonal(wrong_KK, 0)
+    most = found["most_frequent_mistake"]
+    assert most["count"] == wrong_KK.max() == wrong_KK[names.index(most["true"]), names.index(most["given"])]
+    assert most["images"] == (labels_N == names.index(most["true"])).sum()
     for one in found["top_k"]:
         if num_classes > 2:
             expected = reference.top_k_accuracy_score(labels_N, p_NK, k=one["k"], labels=classes)
@@ -178,7 +185,7 @@ def test_classes_without_images_or_answers_are_none_and_not_zero() -> None:
     assert [row["precision"]["value"] for row in rows] == [1, None, 0, None]
     assert [row["f1"]["value"] for row in rows] == [1, 0, 0, None]
     assert rows[3]["f1"]["interval"] is None
-    assert section.figures["confusion"]["rates"][2] == [None] * 4
+    assert section.tables["confusion_rates"].rows[2] == ["class c", None, None, None, None]
     assert section.figures["macro_f1"]["value"] == pytest.approx(1 / 3)
     assert section.figures["balanced_accuracy"]["value"] == pytest.approx(0.5)
     assert any("class c and class d." in note for note in section.notes)
@@ -196,6 +203,7 @@ def test_all_right_and_all_wrong(right: bool) -> None:
     low, high = found["accuracy"]["interval"]
     assert (high == 1 and low < 1) if right else (low == 0 and high > 0)
     assert len(section.findings) == (1 if right else 3)
+    assert (found["most_frequent_mistake"] is None) == right
     json.dumps(found, allow_nan=False)
 
 

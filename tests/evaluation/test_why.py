@@ -188,7 +188,7 @@ def test_without_mistakes_or_with_few_images_it_says_so(small):
     images = make_images(9, 4, SIZE)
     section = why_section(subject_of(small, images, 6.0 * F.one_hot(images.labels_N, 3).float()))
     assert any("No class was taken for another" in note for note in section.notes)
-    assert any("too few for neighbours" in note for note in section.notes)
+    assert any("images are too few for neighbours" in note for note in section.notes)
     assert "confused_pairs" not in section.plots
 
 

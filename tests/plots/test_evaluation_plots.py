@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from cifarlab.metrics import ClassScores, Mistake, ReliabilityBin
+from cifarlab.metrics import Mistake
 from cifarlab.plots import evaluation as plots
 from cifarlab.plots.style import save_figure
 
@@ -35,44 +34,11 @@ def test_confusion_of_a_perfect_model_and_of_many_classes_can_be_drawn(tmp_path:
     save_figure(plots.confusion_figure([[1, 0], [0, 1]], ("a", "b"), "perfect"), tmp_path / "perfect")
     thousand = plots.confusion_figure(np.eye(1000, dtype=int), [f"class {k}" for k in range(1000)], "a thousand")
     assert max(thousand.get_size_inches()) < 25
-    assert {label.get_text() for label in thousand.axes[0].get_yticklabels()} == {""}
+    assert list(thousand.axes[0].get_yticklabels()) == []  # a thousand empty ones would take seconds
     many = plots.confusion_figure(np.eye(60, dtype=int).tolist(), [f"class {k}" for k in range(60)], "many")
     assert texts(many) == []
     save_figure(many, tmp_path / "many")
     assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_reliability_bars_are_accuracies_and_counts() -> None:
-    table = [
-        ReliabilityBin(0, 0.5, 10, 0.4, 0.6),
-        ReliabilityBin(0.5, 0.75, 0, math.nan, math.nan),
-        ReliabilityBin(0.75, 1, 30, 0.9, 0.7),
-    ]
-    figure = plots.reliability_figure(table, 0.2, "title")
-    top, bottom = figure.axes
-    assert [(bar.get_x(), bar.get_height()) for bar in top.patches] == [(0, 0.6), (0.75, 0.7)]
-    assert [bar.get_height() for bar in bottom.patches] == [0.25, 0.75]
-    legend = top.get_legend()
-    assert legend is not None
-    assert legend.get_title().get_text() == "ECE 20.00%"
-
-
-def test_classes_are_ordered_by_f1_and_undefined_ones_are_last(tmp_path: Path) -> None:
-    nan = math.nan
-    scores = [ClassScores(10, 0.5, 0.5, 0.5), ClassScores(1000, 1, 1, 1), ClassScores(0, nan, nan, nan)]
-    figure = plots.per_class_figure(scores, ("middle", "best", "absent"), "title")
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["absent  (0)", "middle  (10)", "best  (1,000)"]  # from the bottom up
-    low, high = figure.axes[0].get_xlim()
-    assert low < 0.5 < 1 < high < 1.02
-    save_figure(figure, tmp_path / "classes")
-
-
-def test_equal_classes_are_not_blown_up_to_a_difference() -> None:
-    figure = plots.per_class_figure([ClassScores(5, 1, 1, 1)] * 3, ("a", "b", "c"), "title")
-    low, high = figure.axes[0].get_xlim()
-    assert high - low >= 0.04
-    assert low < 1 < high < 1.02
 
 
 def test_mistakes_are_drawn_with_both_classes_and_confidence() -> None:

@@ -16,11 +16,12 @@ import torch
 from cifarlab.data import ImageSet, Splits, load_splits
 from cifarlab.errors import IntegrityError, RunError, UsageError
 from cifarlab.evaluation.conduct import conduct
+from cifarlab.evaluation.foreign import read_answers_file
 from cifarlab.evaluation.headline import Conditions, Evaluation, Proportion, headline_logits, judge
 from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.page import About
 from cifarlab.evaluation.section import Scored, Subject
-from cifarlab.evaluation.sections import choose
+from cifarlab.evaluation.sections import choose, require_heeded
 from cifarlab.inference import Classifier, predict_logits
 from cifarlab.run import Predictions, Run
 
@@ -56,10 +57,11 @@ def evaluate(
 
     Raises:
         RunError: If the run is not finished, is damaged, or cannot be written to.
-        UsageError: If the run has no images in that split, or a section does not exist.
+        UsageError: If the run has no images in that split, a section does not exist, or none heeds a setting.
         DataError: If the images are missing, or are not those the run was trained beside.
     """
     names = choose(sections)
+    require_heeded(options, names)
     command = _command(str(run.path), *(["--split", "test"] if split == "test" else []), *_settings(sections, options))
     about = About(name=run.name, command=command, run=str(run.path))  # its clock begins
     run.require_finished()
@@ -106,28 +108,31 @@ def evaluate_answers(
 
     Raises:
         DataError: If a file cannot be read, or does not fit.
-        UsageError: If a section does not exist.
+        UsageError: If a section does not exist, none heeds a setting, or the two files have not as many classes.
         RunError: If the folder cannot be written.
     """
-    from cifarlab.evaluation.foreign import read_answers_file
-
     chosen = choose(sections)
+    require_heeded(options, chosen)
     files = {"answers": answers, "labels": labels, "val-answers": val_answers, "val-labels": val_labels, "out": out}
     named = [word for name, path in files.items() if path is not None for word in (f"--{name}", str(path))]
     about = About(name=answers.name, command=_command(*named, *_settings(sections, options)))
     found = read_answers_file(answers, labels or "")
     judged = found.scored
     class_names = found.class_names or tuple(f"class {k}" for k in range(judged.logits_NK.shape[1]))
-    val = read_answers_file(val_answers, val_labels or "").scored if val_answers is not None else None
-    if val is not None and val.logits_NK.shape[1] != len(class_names):
-        raise UsageError(
-            f"{val_answers} has {val.logits_NK.shape[1]} classes and {answers} has {len(class_names)}; "
-            "name answers of one model"
-        )
+    val, notes = _val_answers(val_answers, val_labels, len(class_names)) if val_answers is not None else (None, ())
     predictions = Predictions(judged.logits_NK, judged.labels_N)
-    evaluation = judge("given", predictions, class_names, Conditions(notices=found.notes))
+    evaluation = judge("given", predictions, class_names, Conditions(notices=(*found.notes, *notes)))
     subject = Subject("given", class_names, judged, val, None, None, options, notify)
     return conduct(out, evaluation, subject, chosen, about)
+
+
+def _val_answers(path: Path, labels: Path | None, num_classes: int) -> tuple[Scored, tuple[str, ...]]:
+    """Return a model's answers to its validation images from a file, and what was assumed or changed."""
+    found = read_answers_file(path, labels or "")
+    known = found.scored.logits_NK.shape[1]
+    if known != num_classes:
+        raise UsageError(f"{path} has {known} classes, and the answers to judge have {num_classes}; name one model's")
+    return found.scored, tuple(f"{path.name}: {note}" for note in found.notes)
 
 
 def _command(*words: str) -> str:

@@ -319,7 +319,7 @@ def _judge(name: str, trial: StudyTrial, leases: Leases, watch: Watch, notify: C
         if (trial.run / "predictions" / "test.safetensors").is_file():  # another one did a moment ago
             return False
         with Heartbeat(leases, key):
-            judged = evaluate(Run.open(trial.run), split="test", sections=(), reason=f"study {name}")
+            judged = evaluate(Run.open(trial.run), split="test", reason=f"study {name}")
     finally:
         patiently(lambda: leases.release(key), notify=notify)
     share = judged.accuracy_tta or judged.accuracy

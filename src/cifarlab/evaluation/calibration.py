@@ -136,7 +136,8 @@ def _temperature(subject: Subject, judged: _Arrays) -> tuple[tuple[NDArray[np.fl
     crossed = judged_on_val(subject)
     val_NK, val_labels_N = judged if crossed else arrays_of(subject.val, "val", len(subject.class_names))
     if len(val_labels_N) < _FEWEST:
-        return None, f"No temperature: {len(val_labels_N)} validation images are too few to fit one ({_FEWEST} needed)."
+        few = f"{images_of('val', len(val_labels_N))} {'is' if len(val_labels_N) == 1 else 'are'} too few"
+        return None, f"No temperature: {few} to fit one ({_FEWEST} needed)."
     if (val_NK.argmax(1) == val_labels_N).all():
         return None, "No temperature: every validation image is right, and one is learnt from mistakes."
     value = fit_temperature(val_NK, val_labels_N)

@@ -12,7 +12,7 @@ from cifarlab.evaluation.headline import Evaluation
 from cifarlab.evaluation.page import About, write_page
 from cifarlab.evaluation.section import Subject
 from cifarlab.evaluation.sections import SECTIONS, run_section
-from cifarlab.evaluation.writing import earlier_sections, store, write_plots, write_section, write_tables
+from cifarlab.evaluation.writing import earlier_sections, store, write_mistakes, write_section, write_tables
 from cifarlab.phrases import number, per_cent
 
 
@@ -46,8 +46,8 @@ def conduct(folder: Path, evaluation: Evaluation, subject: Subject, names: Seque
                 subject.notify(f"skipped {name}: {outcome.section.skipped}")
     finally:  # an unexpected error, or an interrupt, loses nothing that was found before
         ordered = {name: entries[name] for name in SECTIONS if name in entries}
-        drawn = {plot for entry in ordered.values() for plot in entry["plots"]}
-        write_plots(folder, evaluation, subject.judged, drawn)
+        if not any("mistakes" in entry["plots"] for entry in ordered.values()):
+            write_mistakes(folder, evaluation, subject.judged)
         seconds = time.perf_counter() - about.started
         evaluation = dataclasses.replace(evaluation, sections=ordered, seconds=seconds)
         store(folder, evaluation)

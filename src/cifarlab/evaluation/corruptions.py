@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,18 +188,29 @@ def _findings(figures: dict[str, Any], split: str) -> tuple[str, ...]:
     (worst, worst_figure), (best, best_figure) = by_corruption[0], by_corruption[-1]
     mild, strong = figures["by_severity"][0], figures["by_severity"][-1]
     families = sorted(figures["by_family"].items(), key=lambda item: float(item[1]["value"]))
-    ends = drop["interval"]
-    lost = points(drop["value"], (ends[0], ends[1]) if ends else None)
     same = images_of(split, figures["images"])
-    return (
+    whole = (
         f"Under noise, blur, weather and compression {share_text(mean)} of the answers are right on average, against "
-        f"{share_text(figures['clean'])} on the same {same} as they are: {lost} are lost.",
+        f"{share_text(figures['clean'])} on the same {same} as they are: {_change(drop)}.",
         f"The mildest of five severities leaves {share_text(mild)}, the strongest {share_text(strong)}.",
+    )
+    if best_figure["value"] == worst_figure["value"]:
+        return whole
+    return (
+        *whole,
         f"Worst is {titles[worst]} with {share_text(worst_figure)}, best {titles[best]} with "
         f"{share_text(best_figure)}.",
         f"Of the four families {families[0][0]} harms most, with {share_text(families[0][1])} left, and "
         f"{families[-1][0]} least, with {share_text(families[-1][1])}.",
     )
+
+
+def _change(drop: dict[str, Any]) -> str:
+    """Return "3.2 points [1.0, 5.4] are lost"; a model that is hardly ever right may gain."""
+    low, high = drop["interval"] or (math.nan, math.nan)
+    if drop["value"] >= 0:
+        return f"{points(drop['value'], (low, high))} are lost"
+    return f"{points(-drop['value'], (-high, -low))} more"
 
 
 def _tables(figures: dict[str, Any]) -> dict[str, Table]:

@@ -20,6 +20,8 @@ from cifarlab.run import Predictions
 from cifarlab.stats import wilson_interval
 
 CONFIDENCE = 0.95
+LARGEST_MATRIX = 100
+"""Classes up to which evaluation.json holds matrices of K x K; of more they would be nearly all of it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Evaluation:
         ece: Expected calibration error, 15 bins of equal width.
         reliability: The bins.
         per_class: One entry a class, in label order.
-        confusion: K x K counts; rows are the true class, columns the given one.
+        confusion: K x K counts; rows are the true class, columns the given one. None of more than 100 classes: the CSV
+            file holds it.
         confusions: The pairs of classes confused most often; label and predicted are positions in class_names.
         mistakes: The most confident wrong predictions, likewise.
         precision: Arithmetic of the forward pass.
@@ -114,7 +117,7 @@ class Evaluation:
     ece: float
     reliability: list[metrics.ReliabilityBin]
     per_class: list[NamedScores]
-    confusion: list[list[int]]
+    confusion: list[list[int]] | None
     confusions: list[metrics.Confusion]
     mistakes: list[NamedMistake]
     precision: str
@@ -192,7 +195,7 @@ def judge(
         ece=metrics.expected_calibration_error(reliability),
         reliability=reliability,
         per_class=[NamedScores(**vars(score), name=name) for score, name in zip(scores, class_names, strict=True)],
-        confusion=confusion_KK.tolist(),
+        confusion=confusion_KK.tolist() if len(class_names) <= LARGEST_MATRIX else None,
         confusions=metrics.frequent_confusions(confusion_KK),
         mistakes=[NamedMistake(**vars(one), name=image_names[one.index] if image_names else "") for one in mistakes],
         precision=conditions.precision,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cifarlab.evaluation.arrays import arrays_of, images_of
 from cifarlab.evaluation.costs import cost_figures, read_costs
+from cifarlab.evaluation.headline import LARGEST_MATRIX
 from cifarlab.evaluation.intervals import (
     bootstrap,
     bootstrap_figure,
@@ -28,6 +29,7 @@ from cifarlab.evaluation.intervals import (
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.metrics import label_ranks
 from cifarlab.phrases import count, listed
+from cifarlab.stats import wilson_interval
 
 _TOP = (1, 2, 3, 5)
 _MOST_NAMES = 12  # of classes in a note; the rest is counted
@@ -58,7 +60,7 @@ def scores_section(subject: Subject) -> Section:
         "brier": mean_figure(brier_scores(probabilities_NK, labels_N), lowest=0),
         **summary_figures(confusion_KK, subject.options.seed),
         "per_class": class_figures(confusion_KK, names),
-        "confusion": _confusion(confusion_KK),
+        "most_frequent_mistake": _most_frequent_mistake(confusion_KK, names),
     }
     notes = _notes(figures, logits_NK)
     if subject.options.costs:
@@ -66,9 +68,9 @@ def scores_section(subject: Subject) -> Section:
         figures["costs"] = cost_figures(probabilities_NK, labels_N, costs_KK, subject.options.seed)
         notes += _notes_on_costs(costs_KK, names)
     return Section(
-        findings=tuple(_findings(subject, figures, confusion_KK)),
+        findings=tuple(_findings(subject, figures)),
         figures=figures,
-        tables=_tables(figures, names),
+        tables={**_tables(figures), **_confusion_table(confusion_KK, names)},
         plots=_plots(subject, figures, confusion_KK),
         notes=tuple(notes),
     )
@@ -191,13 +193,14 @@ def _f1_of(share: Any) -> Any:
     return [_f1_of(end) for end in share] if isinstance(share, list) else 2 * share / (1 + share)
 
 
-def _confusion(confusion_KK: NDArray[np.int64]) -> dict[str, Any]:
-    support_K = confusion_KK.sum(1)
-    rates = [
-        [int(count) / int(total) if total else None for count in row]
-        for row, total in zip(confusion_KK, support_K, strict=True)
-    ]
-    return {"counts": confusion_KK.tolist(), "rates": rates}
+def _most_frequent_mistake(confusion_KK: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any] | None:
+    """Return which class is most often taken for which, and for what share of its images; None without a mistake."""
+    wrong_KK = confusion_KK - np.diag(confusion_KK.diagonal())
+    if not wrong_KK.any():
+        return None
+    true, given = divmod(int(wrong_KK.argmax()), len(names))
+    share = proportion(int(wrong_KK[true, given]), int(confusion_KK[true].sum()))
+    return {"true": names[true], "given": names[given], **share}
 
 
 def _notes(figures: Mapping[str, Any], logits_NK: NDArray[np.float64]) -> list[str]:
@@ -223,7 +226,7 @@ def _notes_on_costs(costs_KK: NDArray[np.float64], names: Sequence[str]) -> list
     return notes
 
 
-def _findings(subject: Subject, figures: Mapping[str, Any], confusion_KK: NDArray[np.int64]) -> list[str]:
+def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     images = images_of(subject.split, figures["num_images"])
     lines = [f"The model gives the right class to {share_text(figures['accuracy'])} of {images}."]
     there = [row for row in figures["per_class"] if row["support"]]
@@ -233,12 +236,10 @@ def _findings(subject: Subject, figures: Mapping[str, Any], confusion_KK: NDArra
             f"Found least often is {worst['name']}: {share_text(worst['recall'])} of its "
             f"{count(worst['support'], 'image')}."
         )
-    wrong_KK = confusion_KK - np.diag(confusion_KK.diagonal())
-    if wrong_KK.any():
-        true, given = divmod(int(wrong_KK.argmax()), len(wrong_KK))
+    if (mistake := figures["most_frequent_mistake"]) is not None:
         lines.append(
-            f"The most frequent mistake is {subject.class_names[true]} taken for {subject.class_names[given]}: "
-            f"{wrong_KK[true, given]:,} of {confusion_KK[true].sum():,} images."
+            f"The most frequent mistake is {mistake['true']} taken for {mistake['given']}: "
+            f"{mistake['count']:,} of {mistake['images']:,} images."
         )
     if "costs" in figures:
         lines.append(_cost_sentence(figures["costs"]))
@@ -260,7 +261,7 @@ def _cost_sentence(costs: Mapping[str, Any]) -> str:
     )
 
 
-def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> dict[str, Table]:
+def _tables(figures: Mapping[str, Any]) -> dict[str, Table]:
     top = [
         (f"top {one['k']}", one["value"], one["interval"], one["clopper_pearson"], one["count"], one["images"])
         for one in figures["top_k"]
@@ -284,11 +285,29 @@ def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> dict[str, Table
     header = ("figure", "value", "from (95 % interval)", "to")
     tables["summary"] = Table("Figures over all classes", header, numbers, ("text", *("number",) * 3))
     tables["class_scores"] = _class_table(figures["per_class"])
-    header = ("true \\ given", *names)
-    rows = [[one, *row] for one, row in zip(names, figures["confusion"]["rates"], strict=True)]
-    title = "Confusion matrix: share of each true class's images"
-    tables["confusion_rates"] = Table(title, header, rows, ("text", *("fraction",) * len(names)))
     return tables
+
+
+def _confusion_table(confusion_KK: NDArray[np.int64], names: Sequence[str]) -> dict[str, Table]:
+    """Return the shares of each true class's images that got each answer; of many classes the mistakes alone."""
+    support_K = confusion_KK.sum(1).tolist()
+    if len(names) <= LARGEST_MATRIX:
+        rates = [
+            [name, *([cell / total for cell in row] if total else [None] * len(names))]
+            for name, row, total in zip(names, confusion_KK.tolist(), support_K, strict=True)
+        ]
+        title = "Confusion matrix: share of each true class's images"
+        kinds = ("text", *("fraction",) * len(names))
+        return {"confusion_rates": Table(title, ("true \\ given", *names), rates, kinds)}
+    wrong_KK = confusion_KK - np.diag(confusion_KK.diagonal())
+    cells = np.argsort(-wrong_KK, axis=None, kind="stable")[: np.count_nonzero(wrong_KK)]
+    rows = []
+    for true, given in (divmod(cell, len(names)) for cell in cells.tolist()):
+        times, total = int(wrong_KK[true, given]), support_K[true]
+        rows.append((names[true], names[given], times, times / total, wilson_interval(times, total)))
+    header = ("true class", "taken for", "images", "share of the class", "95 % interval")
+    kinds = ("text", "text", "count", "fraction", "interval")
+    return {"confusion_cells": Table("Classes taken for others, the most frequent first", header, rows, kinds)}
 
 
 def _class_table(per_class: Sequence[Mapping[str, Any]]) -> Table:

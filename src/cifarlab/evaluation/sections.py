@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from cifarlab.errors import CifarlabError, StoppedError, UsageError
+from cifarlab.evaluation.options import Options
 
 if TYPE_CHECKING:
     from cifarlab.evaluation.section import Section, Subject
@@ -101,6 +102,23 @@ def choose(names: Sequence[str]) -> tuple[str, ...]:
             raise UsageError(f"no section is called {name!r}; there are {', '.join(SECTIONS)}, and quick and all")
         wanted |= set({"all": tuple(SECTIONS), "quick": QUICK}.get(name, (name,)))
     return tuple(name for name in SECTIONS if name in wanted)
+
+
+def require_heeded(options: Options, names: Sequence[str]) -> None:
+    """Make sure that no setting is given that none of the chosen sections heeds: it would be lost without a word.
+
+    Args:
+        options: The settings.
+        names: Keys of SECTIONS.
+
+    Raises:
+        UsageError: For such a setting; it names the section to ask for.
+    """
+    for field in fields(options):
+        heeding = [name for name, entry in SECTIONS.items() if field.name in entry.options]
+        if getattr(options, field.name) != field.default and not set(heeding) & set(names):
+            flag = f"--{field.name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for the section {' or '.join(heeding)}; ask for it: --sections {heeding[0]}")
 
 
 def run_section(name: str, subject: Subject) -> Outcome:

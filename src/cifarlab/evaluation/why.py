@@ -170,7 +170,8 @@ def _features(answers: _Answers, classifier: Classifier, subject: Subject) -> Se
     """Lay images out in the plane by the network's features, and ask whose neighbours are of their class."""
     places_M = stratified(answers.labels_N, _EMBEDDED, subject.options.seed, "why/features")
     if len(places_M) < _FEWEST:
-        return Section(notes=(f"Features are left out: {count(len(places_M), 'image')} are too few for neighbours.",))
+        few = f"{count(len(places_M), 'image')} {'is' if len(places_M) == 1 else 'are'} too few"
+        return Section(notes=(f"Features are left out: {few} for neighbours.",))
     features_MF = features(classifier, answers.images.images_NCHW[places_M]).double().numpy()
     labels_M, right_M = answers.labels_N[places_M].numpy(), answers.right()[places_M].numpy()
     if not np.isfinite(features_MF).all():

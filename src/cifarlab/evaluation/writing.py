@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cifarlab import metrics
 from cifarlab.errors import RunError
 from cifarlab.evaluation.headline import Evaluation, finite
 from cifarlab.evaluation.section import Options, Scored, Table
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 500
 """Of a table within evaluation.json; its CSV file holds them all."""
+_LINE = 120  # characters of evaluation.json
 
 
 def read_splits(folder: Path) -> dict[str, Any]:
@@ -51,7 +53,30 @@ def store(folder: Path, evaluation: Evaluation) -> None:
     """Write an evaluation into evaluation.json; what the file holds of other splits stays."""
     splits = {**read_splits(folder), evaluation.split: evaluation.as_dict()}
     content = {"format": EVALUATION_FORMAT_VERSION, "splits": splits}
-    write_text(folder / "evaluation.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / "evaluation.json", json_text(content) + "\n")
+
+
+def json_text(value: Any, indent: str = "") -> str:
+    """Return JSON in which what fits on a line stands on one, and so does any list of numbers.
+
+    Args:
+        value: Plain values without NaN.
+        indent: Of the line on which it begins.
+    """
+    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = indent + "  "
+    if len(indent) + len(flat) <= _LINE or not isinstance(value, (dict, list)):
+        return flat
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {json_text(item, inner)}" for key, item in value.items()]
+        opening, closing = "{}"
+    elif any(isinstance(item, (dict, list)) for item in value) or all(isinstance(item, str) for item in value):
+        parts = [json_text(item, inner) for item in value]
+        opening, closing = "[]"
+    else:
+        return flat
+    lines = ",\n".join(inner + part for part in parts)
+    return f"{opening}\n{lines}\n{indent}{closing}"
 
 
 def earlier_sections(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
@@ -70,7 +95,8 @@ def write_tables(folder: Path, evaluation: Evaluation, judged: Scored) -> None:
     plain = evaluation.as_dict()["per_class"]  # NaN becomes None, and None an empty cell
     rows: Iterable[Sequence[object]] = [[one["name"], *(one[column] for column in header[1:])] for one in plain]
     write_text(place / f"per_class_{split}.csv", csv_text(header, rows))
-    rows = [[name, *counts] for name, counts in zip(names, evaluation.confusion, strict=True)]
+    confusion_KK = metrics.confusion_matrix(judged.logits_NK, judged.labels_N)
+    rows = [[name, *counts] for name, counts in zip(names, confusion_KK.tolist(), strict=True)]
     write_text(place / f"confusion_{split}.csv", csv_text(("true \\ predicted", *names), rows))
     confidence_N, predicted_N = judged.logits_NK.double().softmax(1).max(1)
     image_names = judged.images.names if judged.images is not None else ()
@@ -155,35 +181,26 @@ def _changed(options: Options, heeded: Collection[str]) -> dict[str, Any]:
     return {key: getattr(options, key) for key in heeded if getattr(options, key) != getattr(usual, key)}
 
 
-def write_plots(folder: Path, evaluation: Evaluation, judged: Scored, drawn: Collection[str] = ()) -> None:
-    """Draw the plots every evaluation has, but for those that a section has drawn already.
+def write_mistakes(folder: Path, evaluation: Evaluation, judged: Scored) -> None:
+    """Draw the most confident mistakes, where the images are at hand.
 
     Args:
         folder: Where.
         evaluation: The figures.
-        judged: The answers, with their images where there are any.
-        drawn: Names of plots that are there.
+        judged: The answers.
 
     Raises:
         RunError: If the folder cannot be written.
     """
-    from cifarlab.plots import evaluation as plots
+    from cifarlab.plots.evaluation import mistakes_figure
 
-    names = evaluation.class_names
-    where = f"{evaluation.split} split, {evaluation.num_images:,} images"
-    makers: dict[str, Callable[[], Figure]] = {
-        "confusion": lambda: plots.confusion_figure(evaluation.confusion, names, f"Confusion matrix ({where})"),
-        "reliability": lambda: plots.reliability_figure(
-            evaluation.reliability, evaluation.ece, f"Reliability ({where})"
-        ),
-        "per_class": lambda: plots.per_class_figure(evaluation.per_class, names, f"Classes ({where})"),
-    }
-    if judged.images is not None:
-        wrong = torch.tensor([one.index for one in evaluation.mistakes], dtype=torch.int64)
-        pictures = judged.images.images_NCHW[wrong]
-        title = f"Most confident mistakes ({where})"
-        makers["mistakes"] = lambda: plots.mistakes_figure(pictures, evaluation.mistakes, names, title)
-    save_plots(folder, evaluation.split, {name: make() for name, make in makers.items() if name not in drawn})
+    if judged.images is None:
+        return
+    wrong = torch.tensor([one.index for one in evaluation.mistakes], dtype=torch.int64)
+    title = f"Most confident mistakes ({evaluation.split} split, {evaluation.num_images:,} images)"
+    pictures = judged.images.images_NCHW[wrong]
+    figure = mistakes_figure(pictures, evaluation.mistakes, evaluation.class_names, title)
+    save_plots(folder, evaluation.split, {"mistakes": figure})
 
 
 def save_plots(folder: Path, split: str, figures: Mapping[str, Figure]) -> None:

@@ -1,4 +1,4 @@
-"""Plots of one evaluation: what is confused, whether confidence is honest, how classes fare, the worst mistakes."""
+"""Plots of the answers themselves: which class is taken for which, and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cifarlab.metrics import ClassScores, Mistake, ReliabilityBin
-from cifarlab.plots.style import BLUE, GRID, INK, MUTED, RED, SKY, literal, new_figure, new_grid, set_title
+from cifarlab.metrics import Mistake
+from cifarlab.plots.style import GRID, INK, RED, literal, new_figure, new_grid, set_title
 
 _MAX_CLASSES_WITH_NUMBERS = 20  # beyond, the numbers in the cells would be too small to read
 _NAMED_CELL = 0.135  # inches; beside smaller cells there is no room for names
 _MOST_INCHES = 20  # of a matrix
 _MAX_NAME = 24
 _MISTAKE_COLUMNS = 6
-_MIN_SPAN = 0.04  # of an axis of shares: a narrower one would make a hair's breadth look like a difference
 _ERROR_COLORS = "Blues"  # light to dark, so that a cell without an error looks like paper
 
 
@@ -56,12 +55,13 @@ def confusion_figure(confusion_KK: Sequence[Sequence[int]], class_names: Sequenc
             axes.text(
                 column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else INK, weight=weight
             )
-    names = [_short(name) if cell >= _NAMED_CELL else "" for name in class_names]
+    named = range(num_classes if cell >= _NAMED_CELL else 0)
+    names = [_short(class_names[k]) for k in named]
     size = 9 if with_numbers else 5.5
-    axes.set_xticks(range(num_classes), names, rotation=45 if with_numbers else 90, fontsize=size)
+    axes.set_xticks(named, names, rotation=45 if with_numbers else 90, fontsize=size)
     for label in axes.get_xticklabels():
         label.set(ha="right" if with_numbers else "center", rotation_mode="anchor" if with_numbers else "default")
-    axes.set_yticks(range(num_classes), names, fontsize=size)
+    axes.set_yticks(named, names, fontsize=size)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -77,73 +77,6 @@ def confusion_figure(confusion_KK: Sequence[Sequence[int]], class_names: Sequenc
 def _decimals(highest: float) -> int:
     """Return how many decimals per cents up to ``highest`` (a fraction) need for distinct ticks."""
     return 0 if highest > 0.05 else 1 if highest > 0.005 else 2
-
-
-def reliability_figure(table: Sequence[ReliabilityBin], ece: float, title: str) -> Figure:
-    """Draw accuracy beside mean confidence in every bin, and how many predictions each bin holds.
-
-    Args:
-        table: Bins in ascending order.
-        ece: Expected calibration error, a fraction.
-        title: Heading.
-    """
-    figure, grid = new_grid(2, 1, 5.2, 5.8, sharex=True, height_ratios=[3, 1])
-    top, bottom = grid[:, 0]
-    filled = [row for row in table if row.count]
-    left = [row.lower for row in filled]
-    widths = [row.upper - row.lower for row in filled]
-    centres = [(row.lower + row.upper) / 2 for row in filled]
-    half_widths = [0.42 * width for width in widths]
-    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
-    top.bar(left, [row.accuracy for row in filled], widths, color=SKY, label="accuracy", **style)
-    confidences = [row.confidence for row in filled]
-    top.errorbar(
-        centres, confidences, xerr=half_widths, fmt="none", ecolor=RED, elinewidth=2.5, label="mean confidence"
-    )
-    top.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", label="accuracy = confidence")
-    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy in the bin")
-    top.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    legend = top.legend(frameon=False, fontsize=9, loc="upper left", title=f"ECE {ece:.2%}", alignment="left")
-    legend.get_title().set_fontweight("bold")
-    set_title(top, title)
-    total = sum(row.count for row in filled)
-    bottom.bar(left, [row.count / total for row in filled], widths, color=MUTED, **style)
-    bottom.set(xlabel="confidence (highest probability)", ylabel="share of images")
-    bottom.xaxis.set_major_formatter(PercentFormatter(1, 0))
-    bottom.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    return figure
-
-
-def per_class_figure(scores: Sequence[ClassScores], class_names: Sequence[str], title: str) -> Figure:
-    """Draw precision, recall and F1 of every class, the best class on top.
-
-    Args:
-        scores: One entry a class, in label order; NaN figures are left out.
-        class_names: K names in label order.
-        title: Heading.
-    """
-    order = sorted(range(len(scores)), key=lambda k: -1.0 if math.isnan(scores[k].f1) else scores[k].f1)
-    rows = np.arange(len(order))
-    precision, recall, f1 = (
-        np.array([getattr(scores[k], name) for k in order]) for name in ("precision", "recall", "f1")
-    )
-    figure, axes = new_figure(6.4, 1.6 + 0.3 * len(order))
-    axes.hlines(rows, np.fmin(precision, recall), np.fmax(precision, recall), color=GRID, linewidth=4, zorder=1)
-    axes.scatter(precision, rows, color=BLUE, s=34, label="precision", zorder=2)
-    axes.scatter(recall, rows, color=RED, s=34, marker="D", label="recall", zorder=2)
-    axes.scatter(f1, rows, color=INK, s=60, marker="|", label="F1", zorder=3)
-    low, high = axes.get_xlim()
-    high = min(high + max(0.0, _MIN_SPAN - (high - low)) / 2, 1.01)
-    axes.set_xlim(max(min(low, high - _MIN_SPAN), -0.01), high)
-    axes.set_yticks(rows, [f"{_short(class_names[k])}  ({scores[k].support:,})" for k in order])
-    axes.set_ylim(-0.7, len(order) - 0.3)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("share (in brackets: images of the class)")
-    figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
-    set_title(axes, title)
-    return figure
 
 
 def mistakes_figure(
