@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cifarlab.evaluation.section import Scored
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LOGITS, LABELS = random_answers(300, 10)
 SOFTMAX = softmax(LOGITS, axis=1)
+VOTES = np.random.default_rng(1).multinomial(50, SOFTMAX)
 
 
 def load(path: Path, labels: Path | str = "") -> tuple[Scored, tuple[str, ...] | None]:
@@ -142,6 +144,30 @@ def test_class_names_of_an_archive(tmp_path: Path) -> None:
     scored, names = load(path)
     assert names == CIFAR10
     np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
+
+
+def test_names_may_be_saved_as_bytes_and_labels_as_truth_or_as_one_row(tmp_path: Path) -> None:
+    names = np.array(CIFAR10).astype(np.bytes_)
+    found = load(save_npz(tmp_path / "a.npz", logits=LOGITS, labels=names[LABELS], class_names=names))
+    np.testing.assert_array_equal(found[0].labels_N.numpy(), LABELS)
+    assert found[1] == CIFAR10
+    truth = load(save_npz(tmp_path / "b.npz", logits=LOGITS[:, :2], labels=LABELS > 4))[0]
+    np.testing.assert_array_equal(truth.labels_N.numpy(), LABELS > 4)
+    np.save(tmp_path / "logits.npy", LOGITS)
+    np.save(tmp_path / "row.npy", LABELS[None])
+    np.testing.assert_array_equal(load(tmp_path / "logits.npy", tmp_path / "row.npy")[0].labels_N.numpy(), LABELS)
+
+
+def test_a_few_images_are_too_few_to_suspect_their_order(tmp_path: Path) -> None:
+    wrong_NK = np.array([[2.0, -1.0, 0.5], [0.1, -0.2, 0.0]])
+    assert notes_on(tmp_path, wrong_NK, np.array([1, 1])) == ""
+
+
+def test_numbers_at_the_end_of_the_range_are_judged_without_a_warning(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_answers_file(save_npz(tmp_path / "a.npz", logits=np.abs(LOGITS) * 3e307, labels=LABELS))
+    assert found.kind == "logits"
 
 
 def test_zeros_count_as_the_smallest_probability_and_that_is_told(tmp_path: Path) -> None:
@@ -266,7 +292,8 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
         ({"logits": with_one(LOGITS, -np.inf), "labels": LABELS}, "image 7"),
         ({"logits": LOGITS[None], "labels": LABELS}, "1 x 300 x 10 .* one at a time"),
         ({"logits": LABELS, "labels": LABELS}, "N x K numbers are needed"),
-        ({"logits": LOGITS[:, :1], "labels": LABELS}, "N x K numbers are needed"),
+        ({"probs": SOFTMAX[:, :1], "labels": LABELS % 2}, "N x K numbers are needed.* of two classes give both, 1 - p"),
+        ({"probs": SOFTMAX[:, 0], "labels": LABELS % 2}, "of two classes give both, 1 - p and p"),
         ({"logits": LOGITS.astype(str), "labels": LABELS}, "N x K numbers are needed"),
         ({"logits": LOGITS[:0], "labels": LABELS[:0]}, "holds no answers"),
         ({"logits": LOGITS, "labels": np.array(3)}, "there are 0 labels"),
@@ -274,6 +301,11 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
         ({"probs": with_one(SOFTMAX, 0.9), "labels": LABELS}, "the row of image 7 sums to"),
         ({"probs": 100 * SOFTMAX, "labels": LABELS}, "rows sum to 100; .* divide by 100"),
         ({"scores": np.round(100 * SOFTMAX), "labels": LABELS}, "rows sum to 100; .* divide by 100"),
+        ({"scores": np.round(255 * SOFTMAX).astype(np.uint8), "labels": LABELS}, r"sum to 25\d throughout, .* its sum"),
+        ({"scores": VOTES, "labels": LABELS}, "sum to 50 throughout, as counts of votes"),
+        ({"logits": LOGITS, "labels": LABELS * 1e300}, r"labels run from 0 to 9e\+300, but the 10 columns"),
+        ({"logits": LOGITS, "labels": LABELS, "classes": np.array(["cat"] * 10)}, "names the class 'cat' twice"),
+        ({"logits": LOGITS, "labels": np.array([b"\xff"] * 300)}, "names that are not in UTF-8"),
         ({"scores": np.round(SOFTMAX, 1), "labels": LABELS}, "between 0 and 1 .* image .* not to 1; give all classes"),
         ({"scores": SOFTMAX * np.where(np.arange(300) == 7, 0.5, 1)[:, None], "labels": LABELS}, "image 7 sums to 0.5"),
         ({"scores": expit(LOGITS), "labels": LABELS}, "between 0 and 1 as probabilities do"),
@@ -378,6 +410,22 @@ def test_tables_that_are_no_answers(tmp_path: Path) -> None:
     extra.write_text("label,cat,dog,Confidence\ncat,1,2,0.7\ndog,3,4,0.7\n")
     with pytest.raises(DataError, match="the column 'Confidence' is of no class; leave it out"):
         load(extra)
+    commas = tmp_path / "commas.csv"
+    commas.write_text("cat;dog;frog\n0,5;0,25;0,25\n0,1;0,8;0,1\n")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("label\n0\n1\n")
+    with pytest.raises(DataError, match=r"hold NaN, infinity or what is no number, .* numbers such as 0\.5"):
+        load(commas, labels)
+    twins = tmp_path / "twins.csv"
+    twins.write_text("cat,dog,cat\n1,2,3\n4,5,6\n")
+    with pytest.raises(DataError, match="names the class 'cat' twice"):
+        load(twins, labels)
+    bare = tmp_path / "bare.csv"
+    bare.write_text("0.5,1.5\n2.5,0.25\n")
+    with pytest.raises(DataError, match="or with the names of the two classes whose scores they are"):
+        load(bare, labels)
+    bare.write_text("no,yes\n0.5,1.5\n2.5,0.25\n")
+    assert load(bare, labels)[0].logits_NK.tolist() == [[0.5, 1.5], [2.5, 0.25]]
     several = tmp_path / "several.csv"
     several.write_text("a,b,c\n1,2,3\n1,2,3\n")
     with pytest.raises(DataError, match="name the column of true classes"):

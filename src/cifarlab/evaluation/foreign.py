@@ -68,6 +68,7 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
     said = read_labels(place, raw.files) if labels else raw.labels
     if said is None:
         raise UsageError(f"{path} holds no labels; name a file of the true classes, such as --labels labels.npy")
+    said = _column(said)
     values_NK = _matrix(path, raw.values, len(said) if np.ndim(said) else 0)
     _require_answers_alone(path, values_NK)
     labels_N = _class_ids(place, said, values_NK.shape[1], raw.names)
@@ -91,9 +92,17 @@ def _matrix(path: Path, values: NDArray[Any], num_labels: int) -> NDArray[np.flo
     shape = " x ".join(map(str, values.shape))
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] < 2:
         several = "; of several models give one at a time" if values.ndim == 3 else ""
+        single = values.ndim == 1 or values.shape[1:] == (1,)
         raise DataError(
             f"{path} holds {shape or 'one'} of type {values.dtype}; N x K numbers are needed, a row an image and a "
-            f"column a class{several}"
+            f"column a class{several}{'; of two classes give both, 1 - p and p' if single else ''}"
+        )
+    values_NK = values.astype(np.float64)
+    finite_N = np.isfinite(values_NK).all(1)
+    if not finite_N.all():
+        raise DataError(
+            f"{path}: {int((~finite_N).sum()):,} of {len(values):,} answers hold NaN, infinity or what is no number, "
+            f"the first that of image {int(finite_N.argmin())} (counted from 0); give numbers such as 0.5"
         )
     if len(values) != num_labels:
         if values.shape[1] == num_labels:
@@ -105,13 +114,6 @@ def _matrix(path: Path, values: NDArray[Any], num_labels: int) -> NDArray[np.flo
         raise DataError(f"{path} holds answers to {images}, but there are {num_labels:,} labels; give one for each")
     if not num_labels:
         raise DataError(f"{path} holds no answers; give one of an image at least")
-    values_NK = values.astype(np.float64)
-    finite_N = np.isfinite(values_NK).all(1)
-    if not finite_N.all():
-        raise DataError(
-            f"{path}: {int((~finite_N).sum()):,} of {num_labels:,} answers hold NaN, infinity or what is no number, "
-            f"the first that of image {int(finite_N.argmin())} (counted from 0); give numbers such as 0.5"
-        )
     return values_NK
 
 
@@ -131,32 +133,39 @@ def _require_answers_alone(path: Path, values_NK: NDArray[np.float64]) -> None:
     )
 
 
+def _column(entries: Any) -> NDArray[Any]:
+    """Return labels as an array; a single column or row, as some programs save them, becomes a list of its numbers."""
+    array = np.asarray(entries)
+    return array.ravel() if array.ndim == 2 and 1 in array.shape else array
+
+
 def _class_ids(path: Path, entries: Any, num_classes: int, names: tuple[str, ...] | None) -> NDArray[np.int64]:
     """Return true classes as ids from 0."""
-    array = np.asarray(entries)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or array.dtype.kind not in "iufUO":
+    array = _column(entries)
+    if array.ndim != 1 or array.dtype.kind not in "biufUO":
         shape = " x ".join(map(str, array.shape))
         raise DataError(f"{path} holds labels of type {array.dtype}, {shape}; give the class id of each image")
     said = array.tolist()
     numbers = [as_number(entry) for entry in said]
     wrong = [n for n, number in enumerate(numbers) if number is None or not number.is_integer()]
-    if wrong and (array.dtype.kind in "iuf" or 2 * len(wrong) < len(said)):
+    if wrong and (array.dtype.kind in "biuf" or 2 * len(wrong) < len(said)):
         raise DataError(
             f"{path}, entry {wrong[0]}: {repr(said[wrong[0]])[:60]} is no class id; give whole numbers from 0"
         )
     if wrong:
         return _ids_of_names(path, said, num_classes, names)
-    ids_N = np.array(numbers).astype(np.int64)
-    low, high = int(ids_N.min()), int(ids_N.max())
+    known = [number for number in numbers if number is not None]
+    low, high = min(known), max(known)
     if low >= 1 and high == num_classes:
-        raise DataError(f"{path}: labels run from {low} to {high}; count classes from 0, so subtract 1 from each")
+        raise DataError(
+            f"{path}: labels run from {low:.12g} to {high:.12g}; count classes from 0, so subtract 1 from each"
+        )
     if low < 0 or high >= num_classes:
         raise DataError(
-            f"{path}: labels run from {low} to {high}, but the {num_classes} columns are classes 0 to {num_classes - 1}"
+            f"{path}: labels run from {low:.12g} to {high:.12g}, but the {num_classes} columns are classes 0 to "
+            f"{num_classes - 1}"
         )
-    return ids_N
+    return np.array(known).astype(np.int64)
 
 
 def _ids_of_names(
@@ -174,7 +183,7 @@ def _ids_of_names(
 
 def _require_counted_from_zero(path: Path, values_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> None:
     """Raise DataError if no label is 0 and the answers fit far better with every label lowered by one."""
-    if labels_N.min() < 1:
+    if len(labels_N) < _FEWEST or labels_N.min() < 1:
         return
     given_N = values_NK.argmax(1)
     right, lowered = float((given_N == labels_N).mean()), float((given_N == labels_N - 1).mean())
@@ -189,9 +198,10 @@ def _kind(path: Path, values_NK: NDArray[np.float64], called: str, notes: list[s
     """Return 'logits' or 'probabilities', by the numbers themselves; what their name says otherwise is noted.
 
     Raises:
-        DataError: If they are called probabilities and are none, are per cent, or cannot well be either.
+        DataError: If they are called probabilities and are none, are per cent or counts, or cannot well be either.
     """
-    sums_N = values_NK.sum(1)
+    with np.errstate(over="ignore"):
+        sums_N = values_NK.sum(1)
     smallest, largest = float(values_NK.min()), float(values_NK.max())
     if smallest >= -1e-6 and (np.abs(sums_N - 1) <= _SUM_TOLERANCE).all():
         if called == "logits":
@@ -199,6 +209,11 @@ def _kind(path: Path, values_NK: NDArray[np.float64], called: str, notes: list[s
         return "probabilities"
     if smallest >= 0 and abs(float(np.median(sums_N)) - 100) <= 100 * _SUM_TOLERANCE:
         raise DataError(f"{path}: rows sum to 100; give probabilities as fractions, so divide by 100")
+    if smallest >= 0 and largest > 1 and _alike(sums_N):
+        raise DataError(
+            f"{path}: no number is below 0, and rows sum to {np.median(sums_N):.4g} throughout, as counts of votes and "
+            "probabilities in whole numbers do; give fractions, so divide each row by its sum"
+        )
     n = int(np.argmax(np.abs(sums_N - 1)))
     fault = f"the row of image {n} sums to {sums_N[n]:.4g}, not to 1"
     if called == "probabilities":
@@ -213,6 +228,14 @@ def _kind(path: Path, values_NK: NDArray[np.float64], called: str, notes: list[s
             )
         notes.append("All logits lie between 0 and 1, which is rare: shares of any kind would be misread as logits.")
     return "logits"
+
+
+def _alike(sums_N: NDArray[np.float64]) -> bool:
+    """Return whether nearly all rows have the same sum but for rounding, as rows of logits have not."""
+    middle = float(np.median(sums_N))
+    if len(sums_N) < _FEWEST or not np.isfinite(middle):
+        return False
+    return float((np.abs(sums_N - middle) <= 0.02 * middle).mean()) >= 0.95
 
 
 def _logarithms(
@@ -267,7 +290,7 @@ def _note_order(values_NK: NDArray[np.float64], labels_N: NDArray[np.int64], not
             "another order in the answers than in the labels."
         )
         return
-    if no_better_than_chance(given_N, labels_N, num_classes):
+    if num_images >= _FEWEST and no_better_than_chance(given_N, labels_N, num_classes):
         notes.append(
             f"{per_cent(right, 1)} of the answers are right, no more than by chance: images or classes may be in "
             "another order in the answers than in the labels."

@@ -81,7 +81,7 @@ def read_answers(path: Path) -> RawAnswers:
     values_NK = table.scores[order_N]
     if table.score_names:
         values_NK = values_NK[:, _columns_by_number(table.score_names)]
-    return RawAnswers(values_NK, labels=labels, names=_names(table.score_names), files=files)
+    return RawAnswers(values_NK, labels=labels, names=_names(path, table.score_names), files=files)
 
 
 def read_labels(path: Path, files: Sequence[str] = ()) -> Any:
@@ -140,11 +140,17 @@ def _order(table: Table) -> NDArray[np.int64]:
     return order_N
 
 
-def _names(columns: Sequence[str]) -> tuple[str, ...] | None:
-    """Return column names if they name classes; class_3, p3 and 3 do not."""
+def _names(path: Path, columns: Sequence[str]) -> tuple[str, ...] | None:
+    """Return column names if they name classes; class_3, p3 and 3 do not.
+
+    Raises:
+        DataError: If two have the same name.
+    """
     names = tuple(name.strip() for name in columns)
-    if not names or len(set(names)) < len(names) or any(not name or _NUMBERED.fullmatch(name) for name in names):
+    if not names or any(not name or _NUMBERED.fullmatch(name) for name in names):
         return None
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path} names the class {twice!r} twice; name every class once")
     return names
 
 
@@ -177,7 +183,12 @@ def _array(what: str, file: IO[bytes]) -> NDArray[Any]:
         if "Object arrays" in str(error):
             raise DataError(f"{what} holds pickled Python objects, which can run code; save plain numbers") from error
         raise DataError(f"{what} is no array in NumPy's format: {' '.join(str(error).split())}") from error
-    return array
+    if array.dtype.kind != "S":
+        return array
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} holds names that are not in UTF-8; save them as text, not as bytes") from error
 
 
 def _load_npz(path: Path, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -217,7 +228,7 @@ def _from_npz(path: Path) -> RawAnswers:
     values = _only(path, arrays, _ANSWERS[called], "answers")
     labels = _only(path, arrays, _LABELS, "true classes") if arrays.keys() & set(_LABELS) else None
     lists = [arrays[key].tolist() for key in _NAMES if key in arrays and arrays[key].dtype.kind == "U"]
-    names = _names(lists[0]) if lists and isinstance(lists[0], list) else None
+    names = _names(path, lists[0]) if lists and isinstance(lists[0], list) else None
     if names is not None and values.ndim == 2 and len(names) != values.shape[1]:
         raise DataError(f"{path} names {len(names)} classes, but has {values.shape[1]} columns; give a name a column")
     return RawAnswers(values, called, labels, names)

@@ -170,5 +170,8 @@ def _guess(path: Path, cells: list[list[str]]) -> list[str]:
     if counts in ([float(n) for n in range(size)], [float(n + 1) for n in range(size)]):
         return ["index", "prediction"] if width == 2 else ["index", *(str(k) for k in range(width - 1))]
     if width == 2:
-        raise DataError(f"{path} has two columns without names; begin it with the line index,prediction (or label)")
+        raise DataError(
+            f"{path} has two columns without names; begin it with the line index,prediction or index,label, or with "
+            "the names of the two classes whose scores they are"
+        )
     return [str(k) for k in range(width)]
