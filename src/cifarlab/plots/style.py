@@ -122,18 +122,34 @@ def new_grid(
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)
-        for one in axes.flat:  # ticks are made lazily; make them now, while the look is in force
-            one.get_xticklabels()
-            one.get_yticklabels()
+        for one in axes.flat:  # ticks are made lazily, after the first; make that now, while the look is in force
+            one.xaxis.get_major_ticks(1)
+            one.yaxis.get_major_ticks(1)
     return figure, axes
 
 
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """Return a figure as the bytes of a PNG or SVG file; equal figures give equal bytes."""
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    """Return a figure as the bytes of a PNG or SVG file; equal figures give equal bytes.
+
+    They are the bytes of ``figure.savefig``, which draws everything twice, the first time for the layout alone; a
+    canvas lays out what it draws by itself.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.BytesIO()
+    canvas, dots_per_inch = figure.canvas, figure.dpi
     with matplotlib.rc_context(_RC):
-        figure.savefig(buffer, format=kind, dpi=PNG_DOTS_PER_INCH, facecolor="white", metadata=metadata)
+        figure.set_facecolor("white")
+        figure.dpi = PNG_DOTS_PER_INCH
+        try:
+            if kind == "png":
+                FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+            else:
+                FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        finally:
+            figure.dpi = dots_per_inch
+            figure.set_canvas(canvas)
     return buffer.getvalue()
 
 
