@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from cifarlab.config import MixconvConfig, ModelConfig, SpeednetConfig, TrainConfig
+from cifarlab.config import ConvnetConfig, MixconvConfig, ModelConfig, ResnetConfig, SpeednetConfig, TrainConfig
 from cifarlab.models import build_model
 from cifarlab.models.compute import training_flops_per_image, training_pflop
 from cifarlab.models.speednet import build_speednet
@@ -38,6 +39,34 @@ def test_frozen_layers_cost_their_forward_pass_only() -> None:
     assert training_flops_per_image(network, 8) == 2 * (FIRST + 2 * SECOND + 3 * HEAD)
     network[0].bias.requires_grad_(True)  # a bias needs the gradient to its output, and no products of its own
     assert training_flops_per_image(network, 8) == 2 * (FIRST + 3 * SECOND + 3 * HEAD)
+
+
+MODELS = [
+    ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(8, 16, 16))),
+    ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((2, 8), (1, 12)), hidden=(9,), norm="group")),
+    ModelConfig(name="mixconv", mixconv=MixconvConfig(widths=(8, 12), branches=3)),
+    ModelConfig(name="mixconv", mixconv=MixconvConfig(widths=(8, 12), branches=3, mix_after="norm")),
+    ModelConfig(name="resnet", resnet=ResnetConfig(variant="resnet20")),
+    ModelConfig(name="resnet", resnet=ResnetConfig(variant="wrn28", width_factor=1)),
+]
+
+
+@pytest.mark.parametrize("config", MODELS, ids=lambda config: config.name)
+@pytest.mark.parametrize("frozen", [0, 1, 5])
+def test_count_is_that_of_torchs_own_counter_over_forward_and_backward(config: ModelConfig, frozen: int) -> None:
+    network = build_model(config, 10, 32).network
+    for parameter in list(network.parameters())[:frozen]:
+        parameter.requires_grad_(False)
+    network.train()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert training_flops_per_image(network, 32) == counter.get_total_flops() / 2
+
+
+def test_counting_needs_no_gradients_switched_on() -> None:
+    with torch.no_grad():
+        counted = training_flops_per_image(small_network(), 8)
+    assert counted == training_flops_per_image(small_network(), 8)
 
 
 def test_speednet_at_airbench_settings_takes_its_published_compute() -> None:
