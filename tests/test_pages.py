@@ -54,6 +54,10 @@ def test_figures_stay_with_their_units_and_sentences_still_break():
     )
 
 
+def test_a_currency_stays_with_its_sum():
+    assert pages.unbroken("building costs USD 299,000 (EUR -1.5)") == f"building costs USD{NB}299,000 (EUR{NB}-1.5)"
+
+
 def table_html(**fields):
     one = SimpleNamespace(
         **{"title": "A <table>", "header": ("name", "share"), "kinds": ("text", "fraction"), "rows": [], **fields}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ def run_report(argv: Sequence[str]) -> None:
 
     if arguments.write_decision:
         path = write_decision(arguments.write_decision)
-        again = " ".join(arguments.sources) or "RUN"
+        again = shlex.join(arguments.sources) or "RUN"
         console.print_line(f"decision: {path}")
-        console.print_line(f"next: edit it, then cifarlab report {again} --decision {path}")
+        console.print_line(f"next: edit it, then cifarlab report {again} --decision {shlex.quote(str(path))}")
         return
     done = write_report(
         arguments.sources,

@@ -26,10 +26,10 @@ from cifarlab.plots.style import PNG_DOTS_PER_INCH, figure_bytes
 LARGEST_SVG_BYTES = 300_000
 """Beyond it, pixels are smaller."""
 _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
-# spaces between a figure and its unit or interval, within an interval, and around a sign
+# spaces between a figure and its unit, currency or interval, within an interval, and around a sign
 _UNBROKEN = re.compile(
     r"(?<=\d) (?=%|points?\b|seeds?\b|PFLOP|s\b|min\b|h\b|\[)|(?<=%|s) (?=\[)|(?<=\d,) (?=-?\d+\.?\d*\])"
-    r"|(?<=[<=±]) (?=\d)|(?<=\bp) (?=[=<])|(?<=\d) (?=±)"
+    r"|(?<=\b[A-Z]{3}) (?=-?\d)|(?<=[<=±]) (?=\d)|(?<=\bp) (?=[=<])|(?<=\d) (?=±)"
 )
 _NUMERIC_KINDS = ("count", "fraction", "interval", "number", "points", "seconds")
 
@@ -72,19 +72,20 @@ def environment() -> Environment:
         "code_line": code_line,
     }
     pages.filters.update(filters)
-    pages.globals["css"] = stylesheet() + Markup(_own_file("parts.css"))  # noqa: S704 our own file
-    pages.globals["script"] = Markup(_own_file("sortable.js"))  # noqa: S704 our own file
+    pages.globals["css"] = stylesheet() + own_file("parts.css")
+    pages.globals["script"] = own_file("sortable.js")
     pages.globals["is_numeric"] = lambda kind: kind in _NUMERIC_KINDS
     return pages
 
 
 def stylesheet() -> Markup:
     """Return the styles every page has, for pages that bring the rest of theirs with them."""
-    return Markup(_own_file("base.css"))  # noqa: S704 our own file
+    return own_file("base.css")
 
 
-def _own_file(name: str) -> str:
-    return (files("cifarlab") / "templates" / name).read_text(encoding="utf-8")
+def own_file(name: str) -> Markup:
+    """Return a style sheet or script of cifarlab/templates, to be put into a page as it is."""
+    return Markup((files("cifarlab") / "templates" / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
 
 
 # Pictures

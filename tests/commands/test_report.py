@@ -1,16 +1,20 @@
 import base64
 import json
 import re
+import shlex
 import shutil
 from xml.etree import ElementTree as Xml
 
 import pytest
 import yaml
-from tests.reporting.made_up import PIXEL, Page, full_run, make_run, proportion, scores, words
+from tests.reporting.made_up import PIXEL, Page, full_run, make_run, proportion, scores, section, words
 
+from cifarlab.cli_report import run_report
 from cifarlab.commands.report import report, write_decision, write_report
 from cifarlab.config import Config, DataConfig
+from cifarlab.decision import default_yaml
 from cifarlab.errors import RunError, UsageError
+from cifarlab.evaluation.sections import SECTIONS
 from cifarlab.reporting.words import key_figure
 from cifarlab.run import Run
 
@@ -97,7 +101,7 @@ IN_WORDS = [
     r"the latest 20 of",
     r"(?<=al\. )\d{4}|(?<=Picard )\d{4}",
     r"first three",
-    r"All \d+ assumptions|\d+ more, beyond",
+    r"All \d+ assumptions|\d+ more, farther",
     r"1 min 32 s",  # 92.4 s
     r"\d+ of 11 questions|\d+ questions",
 ]
@@ -274,8 +278,8 @@ def test_what_is_absent_is_said_to_be_not_recorded(tmp_path):
 
 def test_what_was_not_measured_is_said_with_the_command_that_measures_it(tmp_path):
     page = page_of(make_run(tmp_path))
-    for section in ("corruptions", "unknown", "shifted_sets", "attacks", "quality"):
-        assert f"cifarlab evaluate runs/x --split test --sections {section}" in page.text
+    for name in ("corruptions", "unknown", "shifted_sets", "attacks", "quality"):
+        assert f"cifarlab evaluate runs/x --split test --sections {name}" in page.text
     full = page_of(full_run(tmp_path, name="y"))
     assert "Its stated confidence is 3.1 points from the truth on average." in full.text
     assert "The temperature was fitted on validation images." in full.text
@@ -289,8 +293,9 @@ def test_the_hybrid_follows_from_the_coverage_curve(tmp_path):
     assert "The mix follows from accuracy against coverage" in Page(bare.page.read_text(encoding="utf-8")).text
     text = Page(full.page.read_text(encoding="utf-8")).text
     coverage = full.analysis.hybrid.point.coverage
-    assert (f"our model answers {100 * coverage:.0f} % of" in text) == (coverage < 1)
-    assert ("No mix pays" in text) == (coverage == 1)
+    assert f"our model answers {100 * coverage:.1f} % of" in text
+    pays = full.analysis.hybrid.present_cost < full.analysis.option("build").present_cost
+    assert ("It pays" in text, "No mix pays" in text) == (pays, not pays)
     assert "not judged on validation images" not in text  # the curve is that of val
 
 
@@ -320,7 +325,7 @@ def test_many_readings_are_counted_and_called_what_they_are(run):
 
 def test_val_stands_beside_test_when_it_was_evaluated(tmp_path):
     both = {"test": scores(), "val": {**scores(correct=4321, total=5000), "split": "val"}}
-    assert "val averaged over views 5,000 86.42 %" in page_of(make_run(tmp_path, splits=both)).text
+    assert "validation averaged over views 5,000 86.42 %" in page_of(make_run(tmp_path, splits=both)).text
 
 
 def test_several_seeds_give_mean_and_interval(tmp_path):
@@ -367,6 +372,7 @@ def test_the_vendors_answers_make_the_comparison_a_paired_one(tmp_path):
     assert "Ours alone is right on 3,000" in page.text
     assert "alone on 1,235" in page.text
     assert "--vendor-predictions vendor.csv" in page.text
+    assert "On the same 10,000 images our model is" in words(page.sections["answer"])
     assert str(tmp_path) not in page.text
 
 
@@ -383,12 +389,109 @@ def test_prices_of_ones_own_are_taken_and_named(tmp_path):
     assert "Nobody has made an offer" in page_of(make_run(tmp_path)).text
 
 
+def test_a_guess_of_ones_own_is_no_offer(tmp_path):
+    file = tmp_path / "decision.yaml"
+    file.write_text("amounts: {vendor: {price_per_1000_images: 7.5}}\n")
+    assert "Nobody has made an offer" in page_of(make_run(tmp_path), decision=file).text
+
+
+def test_the_number_of_images_behind_the_claim_is_told_where_it_is_known(tmp_path):
+    file = tmp_path / "decision.yaml"
+    file.write_text("vendor: {claim_images: 2345}\n")
+    text = page_of(make_run(tmp_path), decision=file).text
+    assert "says that its figure was counted on 2,345 images" in text
+    assert "does not say on how many" not in text
+    assert "does not say on how many" in page_of(make_run(tmp_path)).text
+
+
+def test_commands_can_be_copied_whatever_the_run_is_called(tmp_path):
+    run = make_run(tmp_path, name="my run's")
+    text = page_of(run).text
+    entries = ledger_of(run)
+    told = re.findall(r"cifarlab (?:train|evaluate|report) [^.]*", text)
+    assert any("my run" in command for command in told)
+    for command in [*told, *(entry["command"] for entry in entries)]:
+        if "my run" in command:
+            assert "'runs/my run'\"'\"'s" in command, command
+
+
+def test_commands_of_several_runs_name_them_all(tmp_path):
+    runs = [make_run(tmp_path, seeded(seed), name=f"s{seed}") for seed in range(2)]
+    text = Page(report(*runs).read_text(encoding="utf-8")).text
+    for option in ("--vendor-predictions FILE", "--transfer runs/own"):
+        assert f"cifarlab report runs/s0 runs/s1 {option}" in text
+
+
+def test_one_open_question_is_one(tmp_path):
+    done = {name: section(findings=["-"]) for name in SECTIONS if name != "attacks"}
+    text = page_of(make_run(tmp_path, sections=done)).text
+    assert "10 of 11 questions" in text
+    assert "One question of the evaluation , with its command" in text
+    assert not re.search(r"\b1 questions", text)
+
+
+LONG = "a class with a very long name indeed, and " + "x" * 80
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["<b>yes</b>", "a \"no\" & 'never'"], [LONG, "日本語の名前", "\U0001f600 smile"], [f"c{i}" for i in range(100)]],
+)
+def test_any_number_of_classes_of_any_name(tmp_path, names):
+    page = page_of(make_run(tmp_path, names=names, confusion=None, correct=5000))
+    assert "b" not in page.tags
+    for name in names:
+        assert words([name]) in page.text
+    assert ("All 100 classes" in page.text) == (len(names) == 100)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 1), (1, 1), (0, 10_000), (10_000, 10_000)])
+def test_extreme_accuracies_are_borne(tmp_path, correct, total):
+    text = page_of(make_run(tmp_path, correct=correct, total=total, tta=False)).text
+    assert f"{100 * correct / total:.2f} % of {total:,} test images" in text
+
+
+def decision_file(path, value, **settings):
+    """Every amount that may have this value has it."""
+    default = yaml.safe_load(default_yaml())
+    amounts = {key: dict(entries) for key, entries in default["amounts"].items()}
+    for section_name, entries in amounts.items():
+        for name, entry in entries.items():
+            fits = entry["unit"].partition(" per ")[0] not in ("share", "factor") and name != "days_per_year"
+            ends = dict.fromkeys(("low", "base", "high"), value if fits else entry["base"])
+            unit = entry["unit"].replace("USD", settings.get("currency", "USD"))
+            amounts[section_name][name] = {**ends, "unit": unit}
+    path.write_text(yaml.safe_dump({"amounts": amounts, **settings}, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("value", [0, 1e-9, 1_000_000])
+@pytest.mark.parametrize(
+    "settings", [{"horizon_years": 1, "currency": "CHF"}, {"horizon_years": 10, "status_quo": "none"}]
+)
+def test_costs_of_any_size_and_currency_are_drawn(tmp_path, value, settings):
+    file = decision_file(tmp_path / "d.yaml", value, **settings)
+    page = page_of(full_run(tmp_path), decision=file)
+    assert "nan" not in page.text.lower().split()
+    assert "inf" not in page.text.lower().split()
+    years = settings["horizon_years"]
+    assert ("Cost over one year" if years == 1 else f"Cost over {years} years") in page.text
+    assert bool(re.search(r"USD \d", page.text)) == ("currency" not in settings)
+
+
 def test_the_commented_decision_file_is_written_once(tmp_path):
     file = write_decision(tmp_path / "decision.yaml")
     assert "#" in file.read_text()
     page_of(make_run(tmp_path), decision=file)
     with pytest.raises(UsageError, match="left as it is"):
         write_decision(file)
+
+
+def test_the_next_command_can_be_copied_whatever_files_are_called(tmp_path, capsys):
+    run_report(["runs/my run", "--write-decision", str(tmp_path / "our figures.yaml")])
+    command = capsys.readouterr().out.partition("then ")[2].strip()
+    file = str(tmp_path / "our figures.yaml")
+    assert shlex.split(command) == ["cifarlab", "report", "runs/my run", "--decision", file]
 
 
 def test_an_unfinished_run_is_refused(run):

@@ -14,7 +14,7 @@ from cifarlab.plots.decision import (
     line_chart,
     tornado_chart,
 )
-from cifarlab.plots.svg import chart, decades, scale, spread, ticks, wrap
+from cifarlab.plots.svg import chart, free_place, letters, scale, shortened, spread, ticks, wrap
 
 
 def drawings(markup):
@@ -41,12 +41,15 @@ def test_ticks_are_round_equally_far_and_within(low, high, about):
         assert min(abs(mantissa - round_one) for round_one in (1, 2, 5, 10)) < 1e-6
 
 
-def test_scales_are_linear_or_logarithmic_and_end_at_the_border():
+def test_ticks_of_no_range_and_of_a_tiny_one():
+    assert ticks(0.0, 0.0) == [0.0]
+    assert ticks(2.5, 2.5) == [2.5]
+    assert ticks(0.0, 4e-14, 4) == pytest.approx([0, 1e-14, 2e-14, 3e-14, 4e-14])
+
+
+def test_scales_are_linear_and_end_at_the_border():
     place = scale(10, 20, 100, 300)
     assert [place(v) for v in (10, 15, 20, 5, 40)] == [100, 200, 300, 100, 300]
-    log = scale(1, 10_000, 0, 400, log=True)
-    assert [log(v) for v in (1, 10, 100, 10_000)] == pytest.approx([0, 100, 200, 400])
-    assert decades(3, 20_000) == [10, 100, 1000, 10_000]
 
 
 def test_labels_are_moved_apart_and_keep_their_order():
@@ -59,6 +62,47 @@ def test_labels_are_moved_apart_and_keep_their_order():
 def test_labels_break_at_spaces():
     assert wrap("Sending images to the vendor", 16) == ["Sending images", "to the vendor"]
     assert wrap("unbreakablyshort", 4) == ["unbreakablyshort"]
+
+
+def test_labels_are_never_longer_than_asked_for():
+    assert shortened("Sending images to the vendor", 16, 2) == ["Sending images", "to the vendor"]
+    assert shortened("Sending images to the vendor", 16, 1) == ["Sending images …"]
+    for words in ("x" * 90, "Rindfleischetikettierungsüberwachung again", "日本語の長い名前" * 5, "e\u0301" * 40):
+        for most, lines in ((32, 2), (20, 1), (8, 1)):
+            found = shortened(words, most, lines)
+            assert len(found) <= lines
+            assert all(letters(line) <= most for line in found)
+            assert "…" in "".join(found) or words.split()[0] in found[0]
+    assert letters("日本") == 4
+    assert letters("e\u0301") == 1
+
+
+def test_names_and_figures_of_any_length_stay_within_the_drawing():
+    rows = [
+        Row("x" * 90, 0.5, text="93.83 %"),
+        Row("日本語の名前" * 9, 0.4, text="1,470,000"),
+        Row("a", 0.3, text="1 %"),
+    ]
+    for drawing in drawings(interval_chart(rows, str, "-")):
+        for text in drawing.iter("text"):
+            bold = 9.0 if "value" in (text.get("class") or "") else 7.4
+            width, x = bold * letters(text.text), float(text.get("x"))
+            start = {"end": x - width, "middle": x - width / 2}.get(text.get("text-anchor"), x)
+            assert start >= -12
+            assert start + width <= float(drawing.get("width")) + 12
+
+
+def test_words_beside_a_point_stand_where_no_line_runs():
+    # four lines of a cost chart that meet near the point
+    lines = [[(10, 150), (300, 90)], [(10, 200), (300, 20)], [(10, 120), (300, 80)], [(10, 185), (300, 40)]]
+    at, width = (150, 117), 120
+    start, foot = free_place(at, width, lines, (10, 20, 320, 230))
+    for (x1, y1), (x2, y2) in lines:
+        heights = [y1 + (y2 - y1) * (start + width * k / 50 - x1) / (x2 - x1) for k in range(51)]
+        assert not any(foot - 11 < height < foot + 3 for height in heights)
+    assert start >= 10
+    assert start + width <= 320
+    assert 20 <= foot <= 230
 
 
 def test_texts_are_escaped():
@@ -112,6 +156,25 @@ def test_tornado_bars_begin_at_the_base():
         assert float(low.get("x")) + float(low.get("width")) == pytest.approx(float(base.get("x1")), abs=0.2)
         assert float(high.get("x")) == pytest.approx(float(base.get("x1")), abs=0.2)
         assert float(low.get("width")) == pytest.approx(float(high.get("width")), abs=0.2)
+
+
+def test_on_a_phone_no_line_runs_through_the_names_of_a_tornado():
+    markup = tornado_chart([Lever("price of a call", -50, 150, "1", "3"), Lever("pay", -9, 9, "1", "3")], 50, str, "-")
+    _, narrow = drawings(markup)
+    lines = [*of_class(narrow, "zero"), *of_class(narrow, "base")]
+    names = [text for text in narrow.iter("text") if text.text in ("price of a call", "pay")]
+    assert len(names) == 2
+    for line in lines:
+        for name in names:
+            assert not float(line.get("y1")) < float(name.get("y")) - 4 < float(line.get("y2"))
+
+
+def test_parts_carry_the_number_of_the_legend():
+    rows = [("a", [("x", 3.0), ("y", 1.0), ("z", 0.0)]), ("b", [("x", 0.0), ("y", 2.0), ("z", 0.001)])]
+    for drawing in drawings(bar_chart(rows, str, "-")):
+        texts = [text.text for text in drawing.iter("text")]
+        assert {"1 x", "2 y", "3 z"} <= set(texts)
+        assert [text.text for text in of_class(drawing, "number")] == ["1", "2", "2"]  # what is too narrow has none
 
 
 def test_parts_of_a_bar_add_up_to_it():

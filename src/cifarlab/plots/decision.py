@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from cifarlab.plots.svg import BOLD, LETTER, Canvas, chart, decades, scale, shortened, spread, ticks
+from cifarlab.plots.svg import BOLD, LETTER, Canvas, chart, free_place, letters, scale, shortened, spread, ticks
 
 Write = Callable[[float], str]
 _ROW = 34.0
 _AXIS = 26.0
+_NUMBERED = 13.0  # pixels that a part must be wide to hold its number
+_LABEL = 32  # letters of a line of a label beside a chart
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,7 @@ class Row:
     strong: bool = False
 
 
-def interval_chart(
-    rows: Sequence[Row], write: Write, alt: str, *, ends: tuple[float, float] | None = None, zero: bool = False
-) -> Markup:
+def interval_chart(rows: Sequence[Row], write: Write, alt: str, *, ends: tuple[float, float] | None = None) -> Markup:
     """Draw figures below each other, each with its interval as a bar.
 
     Args:
@@ -50,10 +50,9 @@ def interval_chart(
         write: Writes a value of the axis.
         alt: The chart in words.
         ends: Of the axis; by default what the rows need.
-        zero: Whether a line marks zero.
     """
     values = [value for row in rows for value in (row.value, *(row.ends or ()))]
-    low, high = ends or _padded(min([*values, 0.0] if zero else values), max([*values, 0.0] if zero else values))
+    low, high = ends or _padded(min(values), max(values))
 
     def draw(canvas: Canvas) -> None:
         left, right, top = _sides(canvas, rows)
@@ -61,14 +60,13 @@ def interval_chart(
         place = scale(low, high, left, right)
         bottom = top + step * len(rows)
         _axis(canvas, [(place(t), write(t)) for t in ticks(low, high, 3 if canvas.narrow else 6)], top, bottom)
-        if zero:
-            canvas.line(place(0), top, place(0), bottom, "zero")
         for number, row in enumerate(rows):
             middle = top + step * (number + 0.5)
             css = "strong" if row.strong else ""
             if canvas.narrow:
                 middle += 10
-                canvas.text(0, middle - 17, row.name, css)
+                most = (canvas.width - BOLD * letters(row.text)) / LETTER - 1
+                canvas.text(0, middle - 17, shortened(row.name, max(8, int(most)), 1)[0], css)
                 canvas.text(canvas.width, middle - 17, row.text, f"value {css}".strip(), "end")
             else:
                 _label(canvas, row.name, left - 14, middle, css)
@@ -87,12 +85,12 @@ def _sides(canvas: Canvas, rows: Sequence[Row]) -> tuple[float, float, float]:
     """Return the left and right end of the axis and its top."""
     if canvas.narrow:
         return 8.0, canvas.width - 14, 4.0
-    label = min(240.0, 18 + LETTER * max(min(len(row.name), 32) for row in rows))
-    return label, canvas.width - 16 - BOLD * max(len(row.text) for row in rows), 4.0
+    label = min(240.0, 18 + LETTER * max(letters(row.name) for row in rows))
+    return label, canvas.width - 16 - BOLD * max(letters(row.text) for row in rows), 4.0
 
 
 def _label(canvas: Canvas, name: str, right: float, middle: float, css: str) -> None:
-    lines = shortened(name, 32, 2)
+    lines = shortened(name, _LABEL, 2)
     for number, line in enumerate(lines):
         canvas.text(right, middle + 4.5 + 15 * (number - (len(lines) - 1) / 2), line, css, "end")
 
@@ -133,16 +131,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its name, how its values are written, its ends, and whether it is logarithmic."""
+    """An axis: its name, how its values are written, and its ends."""
 
     name: str
     write: Write
     ends: tuple[float, float]
-    log: bool = False
 
 
 def line_chart(
-    series: Sequence[Series], x: Axis, y: Axis, alt: str, marks: Sequence[tuple[float, float, str]] = ()
+    series: Sequence[Series], x: Axis, y: Axis, alt: str, mark: tuple[float, float, str] | None = None
 ) -> Markup:
     """Draw lines, each named at its end, or above the chart where there is no room beside it.
 
@@ -151,7 +148,7 @@ def line_chart(
         x: Axis from left to right.
         y: Axis from bottom to top.
         alt: The chart in words.
-        marks: Points to name: x, y, words.
+        mark: A point to name: x, y, words.
     """
 
     def draw(canvas: Canvas) -> None:
@@ -160,23 +157,21 @@ def line_chart(
         left, right = 10 + LETTER * max(map(len, written)), canvas.width - 14 - beside
         top = 28.0 + (20 * len(series) if canvas.narrow and len(series) > 1 else 0)
         bottom = top + (230 if not canvas.narrow else 200)
-        across, up = scale(*x.ends, left, right, log=x.log), scale(*y.ends, bottom, top)
+        across, up = scale(*x.ends, left, right), scale(*y.ends, bottom, top)
         for value, text in zip(ticks(*y.ends), written, strict=True):
             canvas.line(left, up(value), right, up(value), "zero" if value == 0 else "grid")
             canvas.text(left - 8, up(value) + 4.5, text, "tick", "end")
-        along = decades(*x.ends) if x.log else ticks(*x.ends, 3 if canvas.narrow else 6)
-        _axis(canvas, [(across(t), x.write(t)) for t in along], top, bottom)
+        _axis(canvas, [(across(t), x.write(t)) for t in ticks(*x.ends, 3 if canvas.narrow else 6)], top, bottom)
         canvas.text(0, 12, y.name, "axis")
         canvas.text(right, bottom + 36, x.name, "axis", "end")
         for one in series:
             _series(canvas, one, across, up)
         _names(canvas, series, up, right, top)
-        for number, (at_x, at_y, words) in enumerate(marks):
-            canvas.mark(across(at_x), up(at_y), "computed", "strong")
-            width = BOLD * len(words)
-            beside_it = across(at_x) + (10 if across(at_x) < (left + right) / 2 else -10 - width)
-            start = max(left + 4, min(beside_it, canvas.width - width))
-            canvas.text(start, up(at_y) - 9 - 15 * (number % 2), words, "note")
+        if mark is not None:
+            at, words = (across(mark[0]), up(mark[1])), mark[2]
+            lines = [[(across(a), up(b)) for a, b in one.points] for one in series]
+            canvas.text(*free_place(at, BOLD * len(words), lines, (left, top, right, bottom)), words, "note")
+            canvas.mark(*at, "computed", "strong")
         canvas.height = bottom + 46
 
     return chart(draw, alt)
@@ -272,18 +267,21 @@ def tornado_chart(levers: Sequence[Lever], base: float, write: Write, alt: str) 
     low, high = _padded(min(values), max(values))
 
     def draw(canvas: Canvas) -> None:
-        label = 0.0 if canvas.narrow else min(250.0, 14 + LETTER * max(min(len(one.name), 34) for one in levers))
+        label = 0.0 if canvas.narrow else min(250.0, 14 + LETTER * max(letters(one.name) for one in levers))
         edge = LETTER * max(len(text) for one in levers for text in (one.low_text, one.high_text)) + 8
         left, right = label + edge, canvas.width - edge
         step, top = (30.0, 4.0) if not canvas.narrow else (48.0, 4.0)
         place, bottom = scale(low, high, left, right), top + step * len(levers)
         _axis(canvas, [(place(t), write(t)) for t in ticks(low, high, 3 if canvas.narrow else 5)], top, bottom)
-        canvas.line(place(base), top, place(base), bottom, "base")
-        canvas.line(place(0), top, place(0), bottom, "zero")
+        upright = [(place(base), "base"), (place(0), "zero")]
+        for x, css in upright if not canvas.narrow else ():
+            canvas.line(x, top, x, bottom, css)
         for number, one in enumerate(levers):
             middle = top + step * (number + 0.5) + (9 if canvas.narrow else 0)
             if canvas.narrow:
-                canvas.text(0, middle - 15, shortened(one.name, 46, 1)[0])
+                canvas.text(0, middle - 15, shortened(one.name, int(canvas.width / LETTER), 1)[0])
+                for x, css in upright:  # beside the bars alone: names stand where the lines would run
+                    canvas.line(x, middle - 10, x, middle + 10, css)
             else:
                 _label(canvas, one.name, label, middle, "")
             _lever(canvas, one, place, base, middle)
@@ -303,6 +301,8 @@ def _lever(canvas: Canvas, one: Lever, place: Write2, base: float, middle: float
 
 def bar_chart(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], write: Write, alt: str) -> Markup:
     """Draw stacked bars below each other, such as what each option spends on what.
+
+    Parts carry the number that they have in the legend, since eight colours are too many to be told apart.
 
     Args:
         rows: Name, and its parts: name and size, none below zero. The same parts in all rows, in one order.
@@ -332,7 +332,10 @@ def bar_chart(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], write: Wr
             at = 0.0
             for part, size in parts:
                 if size > 0:
-                    canvas.rect(place(at), middle - 9, place(at + size) - place(at), 18, f"part p{names.index(part)}")
+                    width, which = place(at + size) - place(at), names.index(part)
+                    canvas.rect(place(at), middle - 9, width, 18, f"part p{which}")
+                    if width >= _NUMBERED:
+                        canvas.text(place(at) + width / 2, middle + 4, str(which + 1), "number", "middle")
                     at += size
             canvas.text(place(at) + 8, middle + 4.5, texts[number], "value")
         canvas.height = top + step * len(rows) + 4
@@ -341,13 +344,14 @@ def bar_chart(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], write: Wr
 
 
 def _legend(canvas: Canvas, names: Sequence[str]) -> float:
-    """Draw a square and a name for each part; return how much height they took."""
+    """Draw a square, a number and a name for each part; return how much height they took."""
     across, down = 0.0, 0.0
     for number, name in enumerate(names):
-        width = 30 + LETTER * len(name)
+        words = f"{number + 1} {name}"
+        width = 30 + LETTER * len(words)
         if across and across + width > canvas.width:
             across, down = 0.0, down + 20
         canvas.rect(across, down + 2, 12, 12, f"part p{number}")
-        canvas.text(across + 18, down + 12.5, name)
+        canvas.text(across + 18, down + 12.5, words)
         across += width
     return down + 20

@@ -8,7 +8,9 @@ not be read. Equal input gives equal bytes.
 
 from __future__ import annotations
 
+import itertools
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
@@ -99,27 +101,23 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
     Args:
         low: Lower end.
-        high: Upper end, above low.
+        high: Upper end.
         about: How many are wanted, more or less.
+
+    Returns:
+        Ascending; ``low`` alone where there is no range, as where every cost is zero.
     """
+    if not high > low:
+        return [low]
     rough = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [float(f"{k * step:.12g}") + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def decades(low: float, high: float) -> list[float]:
-    """Return the powers of ten within [low, high], both above zero."""
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    return [10.0**k for k in range(first, last + 1)]
-
-
-def scale(low: float, high: float, start: float, end: float, *, log: bool = False) -> Callable[[float], float]:
+def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     """Return the function that takes a value to its place in pixels; values outside are drawn at the border."""
-    if log:
-        inner = scale(math.log10(low), math.log10(high), start, end)
-        return lambda value: inner(math.log10(max(value, low)))
     span = (high - low) or 1.0
     return lambda value: start + (end - start) * min(1.0, max(0.0, (value - low) / span))
 
@@ -135,11 +133,55 @@ def spread(places: Sequence[float], least: float) -> list[float]:
     return [where[i] for i in range(len(places))]
 
 
+def free_place(
+    at: tuple[float, float],
+    width: float,
+    lines: Sequence[Sequence[tuple[float, float]]],
+    frame: tuple[float, float, float, float],
+) -> tuple[float, float]:
+    """Return where words beside a point begin: of the places around it the first that the fewest lines run through.
+
+    Args:
+        at: The point, pixels.
+        width: Of the words, pixels.
+        lines: What is drawn, pixels.
+        frame: Left, top, right and bottom of what may be written on.
+    """
+    left, top, right, bottom = frame
+    x, y = at
+    beside = (x + 10, x - 10 - width) if x < (left + right) / 2 else (x - 10 - width, x + 10)
+    starts = [max(left + 4, min(start, right - width)) for start in beside]
+    feet = [foot for foot in (y - 9, y + 21, y - 26, y + 38, y - 44, y + 56) if top + 12 <= foot <= bottom - 4]
+    places = [(start, foot) for foot in feet or [y - 9] for start in starts]
+    drawn = [point for line in lines for point in _close_together(line)]
+
+    def crossed(place: tuple[float, float]) -> int:
+        start, foot = place
+        return sum(start - 4 < px < start + width + 4 and foot - 14 < py < foot + 6 for px, py in drawn)
+
+    return min(places, key=crossed)
+
+
+def _close_together(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points along a line, some two pixels apart."""
+    points = list(line[-1:])
+    for (x1, y1), (x2, y2) in itertools.pairwise(line):
+        steps = max(1, int(math.hypot(x2 - x1, y2 - y1) / 2))
+        points += [(x1 + (x2 - x1) * k / steps, y1 + (y2 - y1) * k / steps) for k in range(steps)]
+    return points
+
+
+def letters(words: str) -> int:
+    """Return how many average letters a text is wide: Chinese, Japanese and Korean ones count twice."""
+    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in words)
+    return len(words) + wide - sum(unicodedata.combining(one) > 0 for one in words)
+
+
 def wrap(words: str, most: int) -> list[str]:
     """Break a label into lines of at most ``most`` letters, at spaces where there are any."""
     lines = [""]
     for word in words.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
+        if lines[-1] and letters(lines[-1]) + 1 + letters(word) > most:
             lines.append(word)
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()
@@ -149,4 +191,15 @@ def wrap(words: str, most: int) -> list[str]:
 def shortened(words: str, most: int, lines: int) -> list[str]:
     """Break a label like :func:`wrap` into so many lines at most; what is left out is shown by an ellipsis."""
     whole = wrap(words, most)
-    return whole if len(whole) <= lines else [*whole[: lines - 1], f"{whole[lines - 1]} …"]
+    kept = whole if len(whole) <= lines else [*whole[: lines - 1], f"{whole[lines - 1]} …"]
+    return [_cut(line, most) for line in kept]
+
+
+def _cut(line: str, most: int) -> str:
+    """Return a line without what goes beyond ``most`` letters, as a name without any space may."""
+    if letters(line) <= most:
+        return line
+    kept = line.removesuffix(" …")
+    while kept and letters(kept) > most - 1:
+        kept = kept[:-1]
+    return f"{kept.rstrip()}…"

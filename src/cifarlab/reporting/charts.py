@@ -9,10 +9,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cifarlab.decision import Analysis, CoveragePoint, Evidence, OptionResult
+from cifarlab.decision import Analysis, Bar, CoveragePoint, Evidence, OptionResult
 from cifarlab.decision.analysis import base_values, prepare
 from cifarlab.decision.costs import present_costs
 from cifarlab.decision.inputs import DecisionInputs
+from cifarlab.decision.wording import value_with_unit
+from cifarlab.phrases import count
 from cifarlab.plots.decision import (
     Axis,
     Lever,
@@ -25,18 +27,15 @@ from cifarlab.plots.decision import (
     tornado_chart,
 )
 from cifarlab.reporting.sources import Judged
-from cifarlab.reporting.words import amount, money, percent
+from cifarlab.reporting.words import money, percent, share_tick, tick
 
 _MOST_LEVERS = 10
 _MOST_PARTS = 7
 _BINS = 40
 _TAIL = 0.005  # share of the draws beyond either end of the histogram, which are counted in its last bins
+_NO_UNIT = ("factor", "times")  # the label says of what
 _STYLES = {"nothing": 4, "buy": 1, "adapt": 3, "build": 2, "hybrid": 0}
 _TOWERS = 3.0  # an option so many times as dear as the next would press all others against the axis
-
-
-def _share(value: float) -> str:
-    return percent(value, 0)
 
 
 def accuracy_chart(analysis: Analysis, judged: Judged) -> Markup:
@@ -50,7 +49,7 @@ def accuracy_chart(analysis: Analysis, judged: Judged) -> Markup:
     rows = sorted([ours, *others], key=lambda row: row.value)
     start = max(0.0, min(row.ends[0] if row.ends else row.value for row in rows) - 0.06)
     alt = "Accuracy. " + " ".join(f"{row.name}: {row.text}." for row in rows)
-    return interval_chart(rows, _share, alt, ends=(start, 1.0))
+    return interval_chart(rows, share_tick, alt, ends=(start, 1.0))
 
 
 def option_chart(analysis: Analysis) -> Markup:
@@ -66,10 +65,10 @@ def option_chart(analysis: Analysis) -> Markup:
         )
         for option in analysis.options
     ]
-    alt = f"Cost over {analysis.horizon_years} years in {analysis.currency}. "
+    alt = f"Cost over {count(analysis.horizon_years, 'year')} in {analysis.currency}. "
     alt += " ".join(f"{o.label}: {money(o.favourable)} to {money(o.unfavourable)}." for o in analysis.options)
     most = max(option.unfavourable for option in analysis.options)
-    return interval_chart(rows, money, alt, ends=(0.0, 1.03 * most))
+    return interval_chart(rows, tick, alt, ends=(0.0, 1.03 * most))
 
 
 def parts_chart(options: Sequence[OptionResult]) -> Markup:
@@ -106,23 +105,25 @@ def tornado(analysis: Analysis) -> Markup | None:
         return None
     bars = [bar for bar in analysis.tornado.bars if bar.swing > 0][:_MOST_LEVERS]
     levers = [
-        Lever(bar.label, bar.at_low, bar.at_high, _short(bar.low, bar.unit), _short(bar.high, bar.unit)) for bar in bars
+        Lever(bar.label, bar.at_low, bar.at_high, *(_short(bar, end) for end in (bar.low, bar.high))) for bar in bars
     ]
     if not levers:
         return None
     alt = "Difference in cost over the range of each assumption. " + " ".join(
         f"{one.name}: {money(one.low)} at {one.low_text}, {money(one.high)} at {one.high_text}." for one in levers
     )
-    return tornado_chart(levers, analysis.tornado.base, money, alt)
+    return tornado_chart(levers, analysis.tornado.base, tick, alt)
 
 
-def _short(value: float, unit: str) -> str:
-    """Return a value for the end of a bar: per cent where it is a share, thousands cut to three figures."""
-    return amount(value, unit) if unit.startswith("share") else money(value)
+def _short(bar: Bar, value: float) -> str:
+    """Return a value for the end of a bar: with its unit, unless the bar's label says what is counted."""
+    what = bar.unit.partition(" per ")[0]
+    told = what != "share" and (what in _NO_UNIT or what in bar.label.lower())
+    return money(value) if told else value_with_unit(value, what)
 
 
 def chance_chart(analysis: Analysis) -> Markup | None:
-    """Draw the difference in cost of the two best options over all draws."""
+    """Draw the difference in cost of the option that is the best and its rival over all draws."""
     if analysis.tornado is None:
         return None
     first, second = analysis.tornado.first, analysis.tornado.second
@@ -140,7 +141,7 @@ def chance_chart(analysis: Analysis) -> Markup | None:
     share = float((difference_S > 0).mean())
     alt = f"Out of {len(difference_S):,} draws {percent(share, 0)} make {names[first]} cheaper than {names[second]}"
     sides = (f"{names[second]} is cheaper", f"{names[first]} is cheaper")
-    return histogram_chart(edges.tolist(), counts.tolist(), money, alt, sides)
+    return histogram_chart(edges.tolist(), counts.tolist(), tick, alt, sides)
 
 
 def _difference(analysis: Analysis) -> NDArray[np.float64]:
@@ -164,14 +165,14 @@ def coverage_chart(points: Sequence[CoveragePoint], chosen: CoveragePoint | None
     line = [(one.coverage, one.accuracy) for one in kept]
     band = [(one.coverage, *one.interval) for one in kept if one.num_images >= 30]
     lowest = min([value for _, value in line] + [low for _, low, _ in band])
-    marks = [(chosen.coverage, chosen.accuracy, f"from confidence {percent(chosen.threshold, 0)}")] if chosen else []
+    mark = (chosen.coverage, chosen.accuracy, f"from confidence {percent(chosen.threshold, 1)}") if chosen else None
     alt = f"Of all answers {percent(line[-1][1])} are right, of the surest tenth {percent(_at(line, 0.1))}"
     return line_chart(
         [Series("our model", line, 2, band)],
-        Axis("share of the images our model answers itself", _share, (0.0, 1.0)),
-        Axis("right among those", lambda v: percent(v, 1), (max(0.0, lowest - 0.005), 1.0)),
+        Axis("share of the images our model answers itself", share_tick, (0.0, 1.0)),
+        Axis("right among those", share_tick, (max(0.0, lowest - 0.005), 1.0)),
         alt,
-        marks,
+        mark,
     )
 
 
@@ -191,15 +192,15 @@ def hybrid_chart(analysis: Analysis) -> Markup | None:
     alt = f"Cost of the hybrid: least where {percent(1 - hybrid.point.coverage, 0)} of the images go to the vendor"
     return line_chart(
         [Series("hybrid", line, 0)],
-        Axis("share of the images sent to the vendor", _share, (0.0, max(0.01, line[-1][0]))),
-        Axis(
-            f"cost over {analysis.horizon_years} years, {analysis.currency}",
-            money,
-            (min(costs) - room, max(costs) + room),
-        ),
+        Axis("share of the images sent to the vendor", share_tick, (0.0, max(0.01, line[-1][0]))),
+        Axis(_cost_axis(analysis), tick, (min(costs) - room, max(costs) + room)),
         alt,
-        [chosen],
+        chosen,
     )
+
+
+def _cost_axis(analysis: Analysis) -> str:
+    return f"present cost over {count(analysis.horizon_years, 'year')}, {analysis.currency}"
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def volume_chart(inputs: DecisionInputs, evidence: Evidence, analysis: Analysis)
     even = next((one for one in analysis.break_evens if {one.first, one.second} == {"build", "buy"}), None)
     expected = base["volume.images_per_month"]
     crossing = even.volume if even and even.volume is not None and even.volume < 4 * expected else None
-    most = max(2 * expected, 1.4 * (crossing or 0.0))
+    most = max(2 * expected, 1.4 * (crossing or 0.0)) or 1.0
     ends = [present_costs({**base, "volume.images_per_month": volume}, setting) for volume in (0.0, most)]
     costs = {option.key: (float(ends[0][option.key]), float(ends[1][option.key])) for option in analysis.options}
     names = {option.key: option.label for option in analysis.options}
@@ -231,14 +232,14 @@ def volume_chart(inputs: DecisionInputs, evidence: Evidence, analysis: Analysis)
         kept.pop()
     series = [Series(names[key], list(zip((0.0, most), costs[key], strict=True)), _STYLES[key]) for key in kept]
     top = 1.05 * max(max(costs[key]) for key in kept)
-    marks = []
+    mark = None
     if crossing is not None and "build" in kept and "buy" in kept:
         start, end = costs["build"]
-        marks.append((crossing, start + (end - start) * crossing / most, f"break-even: {money(crossing)}"))
+        mark = (crossing, start + (end - start) * crossing / most, f"break-even: {money(crossing)}")
     alt = f"Cost against images a month, up to {money(most)}. " + " ".join(
         f"{names[key]}: from {money(costs[key][0])} to {money(costs[key][1])}." for key in kept
     )
-    across = Axis("images a month, first year", money, (0.0, most))
-    up = Axis(f"cost over {analysis.horizon_years} years, {analysis.currency}", money, (0.0, top))
+    across = Axis("images a month, first year", tick, (0.0, most))
+    up = Axis(_cost_axis(analysis), tick, (0.0, top))
     left_out = tuple(names[key] for key in costs if key not in kept)
-    return VolumeChart(line_chart(series, across, up, alt, marks), left_out)
+    return VolumeChart(line_chart(series, across, up, alt, mark), left_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -85,7 +86,7 @@ class _Book:
             return
         low, high = ends or (None, None)
         trained = file in ("result.json", "environment.json", "config.yaml")
-        again = command or (_train_command(self._judged) if trained else evaluate_command(self._judged))
+        again = command or (_train_command(self._judged) if trained else evaluate_command(self._judged.run.name))
         date = self._trained_on if trained else self._judged_on
         source = f"{self._judged.run.name}/{file}"
         self.entries.append(Entry(name, label, value, low, high, unit, "measured", source, date, again))
@@ -95,12 +96,13 @@ class _Book:
         for row in shown["accuracies"]:
             how = "views" if "views" in row["how"] else "plain"
             label = f"Accuracy on {row['split']}, {row['how']}"
-            command = evaluate_command(self._judged, row["split"])
+            command = evaluate_command(self._judged.run.name, row["split"])
             name = f"run.accuracy.{row['split']}.{how}"
             self.add(name, label, row["value"], "share", ends=row["interval"], command=command)
             self.add(f"{name}.images", f"Images of {row['split']}", row["num_images"], "images", command=command)
         for key, (label, unit) in _SCORES.items():
-            self.add(f"run.{key}", label, self._judged.test.get(key), unit)
+            ends = shown["top3_interval"] if key == "top3" else None
+            self.add(f"run.{key}", label, self._judged.test.get(key), unit, ends=ends)
         self.add("run.confidence", "Mean confidence of its answers", shown["confidence"], "share")
         self.add("run.classes", "Number of classes", len(self._judged.test["class_names"]), "classes")
         for row in shown["classes"]:
@@ -140,7 +142,7 @@ class _Book:
     def section(self, block: Block, key: str, value: float | int | str) -> None:
         """Add a sentence of a section of the evaluation, or a figure that stands in one."""
         label = block.title if isinstance(value, str) else f"{block.title} {key.replace('.', ', ').replace('_', ' ')}"
-        command = f"{evaluate_command(self._judged, block.split)} --sections {block.name}"
+        command = evaluate_command(self._judged.run.name, block.split, block.name)
         unit = "sentence" if isinstance(value, str) else ""
         self.add(f"evaluation.{block.split}.{block.name}.{key}", label, value, unit, command=command)
 
@@ -152,12 +154,12 @@ class _Book:
         self.add("seeds.mean", f"Mean accuracy of the trainings {images}", seeds.mean, "share", ends=ends)
         self.add("seeds.sd", f"Standard deviation of the trainings {images}", seeds.sd, "share")
         for name, seed, value in seeds.runs:
-            command = f"cifarlab evaluate runs/{name} --split {seeds.split}"
+            command = evaluate_command(name, seeds.split)
             self.add(f"seeds.{seed}", f"Accuracy with seed {seed} {images}", value, "share", command=command)
 
 
 def _train_command(judged: Judged) -> str:
-    return f"cifarlab train --config runs/{judged.run.name}/config.yaml"
+    return f"cifarlab train --config {shlex.quote(f'runs/{judged.run.name}/config.yaml')}"
 
 
 def _quoted() -> list[Entry]:

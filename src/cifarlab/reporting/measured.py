@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,15 @@ def evidence_of(sources: Sources, vendor_predictions: Path | None) -> Evidence:
         paired=paired,
         source=f"{judged.run.name}/evaluation.json",
         date=str(judged.test.get("time") or "")[:10],
-        command=evaluate_command(judged),
+        command=evaluate_command(judged.run.name),
         class_names=tuple(map(str, judged.test["class_names"])),
     )
 
 
-def evaluate_command(judged: Judged, split: str = "test") -> str:
+def evaluate_command(name: str, split: str = "test", section: str = "") -> str:
     """Return the command that measures a run again, with the folder's name only: where it lies is nobody's business."""
-    return f"cifarlab evaluate runs/{judged.run.name} --split {split}"
+    words = ["cifarlab", "evaluate", f"runs/{name}", "--split", split]
+    return shlex.join([*words, "--sections", section] if section else words)
 
 
 def _square(confusion: Any, judged: Judged) -> bool:

@@ -6,13 +6,14 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
 from cifarlab.decision import Analysis, Entry, Evidence, Gate
 from cifarlab.decision.inputs import DecisionInputs
+from cifarlab.pages import own_file
+from cifarlab.phrases import count
 from cifarlab.plots.decision import Row, interval_chart
 from cifarlab.reporting import charts
 from cifarlab.reporting.glossary import GLOSSARY
@@ -21,7 +22,7 @@ from cifarlab.reporting.measured import coverage
 from cifarlab.reporting.record import record
 from cifarlab.reporting.sections import blocks
 from cifarlab.reporting.sources import Judged, Seeds, Sources
-from cifarlab.reporting.words import percent, report_environment
+from cifarlab.reporting.words import percent, report_environment, share_tick
 from cifarlab.stats import wilson_interval
 
 ANSWER_WORDS = {
@@ -91,14 +92,15 @@ def page_context(material: Material, shown: dict[str, Any]) -> dict[str, Any]:
     sources, analysis = material.sources, material.analysis
     context: dict[str, Any] = {
         **shown,
-        "charts_css": _own_file("charts.css"),
-        "report_css": _own_file("report.css"),
+        "charts_css": own_file("charts.css"),
+        "report_css": own_file("report.css"),
         "analysis": analysis,
         "paired": material.evidence.paired,
         "vendor_name": material.inputs.vendor,
         "notes": sources.notes,
         "seed_chart": _seed_chart(sources.seeds, sources.main) if sources.seeds else None,
         "glossary": GLOSSARY,
+        "split_names": {"test": "test", "val": "validation"},
         "command": material.command,
         "analysis_has_own_prices": False,
         "charts": {},
@@ -107,8 +109,12 @@ def page_context(material: Material, shown: dict[str, Any]) -> dict[str, Any]:
         return context
     points, split = coverage(sources.main)
     prices = [one for key, one in analysis.amounts.items() if key.startswith("vendor.price")]
+    alone = next(option for option in analysis.options if option.key == "build")
     return context | {
-        "comparisons": [one for one in analysis.comparisons if sources.main.is_cifar10 or one.origin == "measured"],
+        "verdict_sentence": (analysis.comparisons[0] if material.evidence.paired else analysis.verdict).sentence,
+        "claimed_on": material.inputs.facts["vendor.claim_images"],
+        "years": count(analysis.horizon_years, "year"),
+        "cost_alone": alone.present_cost,
         "answer_words": ANSWER_WORDS,
         "confidence_dots": _DOTS[analysis.advice.confidence],
         "option_labels": {option.key: option.label for option in analysis.options},
@@ -116,7 +122,7 @@ def page_context(material: Material, shown: dict[str, Any]) -> dict[str, Any]:
         "num_draws": len(analysis.simulation.costs_SO),
         "share_cheaper": charts.share_cheaper(analysis),
         "coverage_split": split,
-        "analysis_has_own_prices": any(one.users for one in prices),
+        "analysis_has_own_prices": any(one.users and one.origin != "assumed" for one in prices),
         "charts": {
             "accuracy": charts.accuracy_chart(analysis, sources.main),
             "options": charts.option_chart(analysis),
@@ -140,10 +146,6 @@ def _requirements(analysis: Analysis) -> list[tuple[str, list[Gate | None]]]:
     ]
 
 
-def _own_file(name: str) -> Markup:
-    return Markup((files("cifarlab") / "templates" / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
-
-
 def _seed_chart(seeds: Seeds, judged: Judged) -> Markup:
     scores = judged.test if seeds.split == "test" else judged.val or {}
     total = int(scores.get("num_images") or 0)
@@ -154,7 +156,7 @@ def _seed_chart(seeds: Seeds, judged: Judged) -> Markup:
     ends = None if math.isnan(seeds.interval[0]) else seeds.interval
     rows.append(Row("mean", seeds.mean, ends, percent(seeds.mean), "computed", strong=True))
     alt = "Accuracy of each training. " + " ".join(f"{row.name}: {row.text}." for row in rows)
-    return interval_chart(rows, lambda value: percent(value, 1), alt)
+    return interval_chart(rows, share_tick, alt)
 
 
 def all_entries(material: Material, shown: dict[str, Any]) -> tuple[Entry, ...]:

@@ -13,7 +13,7 @@ from cifarlab.plots.curves import plot_curves
 from cifarlab.plots.decision import Row, interval_chart
 from cifarlab.plots.style import save_figure
 from cifarlab.reporting.sources import Judged
-from cifarlab.reporting.words import ABSENT
+from cifarlab.reporting.words import ABSENT, percent, share_tick
 from cifarlab.run import Run
 from cifarlab.stats import wilson_interval
 
@@ -41,6 +41,8 @@ _ENVIRONMENT_LABELS = {
     "num_train": "Training images",
     "num_val": "Validation images",
     "num_test": "Test images",
+    "instruction_sets": "Instruction sets of the processor",
+    "world_size": "Processes of the training",
 }
 
 
@@ -67,6 +69,7 @@ def record(judged: Judged) -> dict[str, Any]:
         "classes": classes,
         "class_chart": _class_chart(classes),
         "classes_text": _classes_text(test["class_names"]),
+        "top3_interval": _top3_interval(test),
         "confidence": _mean_confidence(test),
         "confusions": _with_names(test, "confusions"),
         "mistakes": _with_names(test, "mistakes"),
@@ -102,18 +105,23 @@ def _class_chart(classes: list[dict[str, Any]]) -> Markup | None:
     if not known or len(known) > _MOST_DRAWN:
         return None
     rows = [
-        Row(str(row["name"]), row["recall"], row["interval"], text=f"{100 * row['recall']:.1f}\u00a0%")
+        Row(str(row["name"]), row["recall"], row["interval"], text=percent(row["recall"], 1))
         for row in sorted(known, key=lambda row: float(row["recall"]), reverse=True)
     ]
     lowest = min(row.ends[0] for row in rows if row.ends)
     best, worst = rows[0], rows[-1]
     alt = f"Share of each class that is recognised, from {best.name} with {best.text} to {worst.name} with {worst.text}"
-    return interval_chart(rows, lambda v: f"{100 * v:.0f}\u00a0%", alt, ends=(max(0.0, lowest - 0.02), 1.0))
+    return interval_chart(rows, share_tick, alt, ends=(max(0.0, lowest - 0.02), 1.0))
 
 
 def _classes_text(names: list[str]) -> str:
     shown = ", ".join(map(str, names[:20]))
     return f"{len(names)} classes ({shown}{', …' if len(names) > 20 else ''})"
+
+
+def _top3_interval(test: dict[str, Any]) -> tuple[float, float] | None:
+    share, total = test.get("top3"), int(test["num_images"])
+    return None if share is None else wilson_interval(round(share * total), total)
 
 
 def _mean_confidence(test: dict[str, Any]) -> float | None:
@@ -149,7 +157,8 @@ def _environment_rows(recorded: dict[str, Any]) -> list[tuple[str, str]]:
         value = recorded.get(key)
         # a machine without a GPU is recorded as null; that is a finding, not an omission
         absent = "none" if key == "gpu" and "gpu" in recorded else ABSENT
-        rows.append((_ENVIRONMENT_LABELS.get(key, key), absent if value is None else _plain(key, value)))
+        label = _ENVIRONMENT_LABELS.get(key, key.replace("_", " "))
+        rows.append((label, absent if value is None else _plain(key, value)))
     return rows
 
 
@@ -158,4 +167,6 @@ def _plain(key: str, value: object) -> str:
         return moment(value) if key == "time" else value
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
     return json.dumps(value, ensure_ascii=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from cifarlab.evaluation.sections import SECTIONS
 from cifarlab.pages import file_uri
+from cifarlab.reporting.measured import evaluate_command
 from cifarlab.reporting.sources import Judged
 
 _WHY = {
@@ -64,7 +65,7 @@ def blocks(judged: Judged) -> list[Block]:
 
 
 def _block(judged: Judged, name: str) -> Block:
-    command = f"cifarlab evaluate runs/{judged.run.name} --split test --sections {name}"
+    command = evaluate_command(judged.run.name, section=name)
     found = {split: judged.sections(split).get(name) or {} for split in ("test", "val")}
     split = next((split for split, section in found.items() if section and not section.get("skipped")), "")
     if not split:

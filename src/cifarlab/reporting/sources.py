@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,7 @@ def load_run(run: Run) -> Judged:
     run.require_finished()
     splits = _splits(run)
     test = splits.get("test")
-    anew = f"cifarlab evaluate {run.path} --split test"
+    anew = _evaluate_command(run)
     if test is None:
         raise RunError(f"{run.path} was not evaluated on the test split; do it with: {anew}")
     missing = [key for key in ("num_images", "class_names", "accuracy") if key not in test]
@@ -234,6 +235,10 @@ def load_run(run: Run) -> Judged:
         raise RunError(f"{run.path}/evaluation.json holds no {what}; make it anew with: {anew}")
     recorded = run.read_json("environment.json") if (run.path / "environment.json").is_file() else {}
     return Judged(run, run.config, test, splits.get("val"), run.read_json("result.json"), recorded)
+
+
+def _evaluate_command(run: Run) -> str:
+    return f"cifarlab evaluate {shlex.quote(str(run.path))} --split test"
 
 
 def _seeds(runs: Sequence[Run]) -> Seeds:
@@ -252,7 +257,7 @@ def _seeds(runs: Sequence[Run]) -> Seeds:
     without = next(run for run in runs if _accuracy(run, "test") is None)
     raise RunError(
         f"{without.path} has no accuracy on test, nor have all runs one on val; "
-        f"do it with: cifarlab evaluate {without.path} --split test"
+        f"do it with: {_evaluate_command(without)}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,12 +29,11 @@ def report_environment() -> Environment:
         "lasting": lasting,
         "recorded": recorded,
         "money": money,
-        "amount": amount,
         "bare": bare,
         "unit_words": unit_words,
-        "amount_range": amount_range,
         "key_figure": key_figure,
         "after": after,
+        "shell": shlex.quote,
     }
     environment.filters.update(filters)
     return environment
@@ -71,29 +71,24 @@ def money(value: float | None, currency: str = "") -> str:
     return wording.money(value, currency).replace(" ", "\u00a0") if currency else wording.about(value)
 
 
-def amount(value: float | None, unit: str) -> str:
-    """Return an amount of a decision with its unit: "70 %", "15 days", "USD 1.5 per 1,000 images"."""
-    if value is None or math.isnan(value):
-        return "none"
-    return pages.unbroken(wording.value_with_unit(value, unit))
+def tick(value: float) -> str:
+    """Return a value of an axis exactly: two marks beside each other may be told apart by their fifth figure."""
+    return wording.about(value, 10)
+
+
+def share_tick(value: float) -> str:
+    """Return a share of an axis in per cent, exactly: "97.5 %", "98 %"."""
+    return f"{wording.about(100 * value, 10)}\u00a0%"
 
 
 def bare(value: float, unit: str) -> str:
     """Return an amount without its unit, which stands beside it: "1.5", "15"; of a share "70 %"."""
-    return pages.unbroken(f"{wording.about(100 * value)} %") if unit.startswith("share") else wording.about(value)
+    return pages.unbroken(wording.bare(value, unit))
 
 
 def unit_words(unit: str) -> str:
     """Return what stands beside bare amounts: "USD per 1,000 images"; of a share only what it is per."""
     return unit.removeprefix("share").strip() if unit.startswith("share") else unit
-
-
-def amount_range(low: float, high: float, unit: str) -> str:
-    """Return a range with its unit once: "60.4 to 78.1 %", "200 to 230 days per year", "USD 0.6 to 3.5 per label"."""
-    upper = wording.value_with_unit(high, unit)
-    lower = wording.about(100 * low if unit.startswith("share") else low)
-    currency, _, figure = upper.partition(" ") if upper[:1].isupper() else ("", "", upper)
-    return pages.unbroken(f"{currency} {lower} to {figure}".strip())
 
 
 def key_figure(text: str) -> tuple[str, str]:
