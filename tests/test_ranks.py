@@ -1,5 +1,6 @@
 """Torchrun's variables, and who speaks."""
 
+import os
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from cifarlab import ranks
 from cifarlab.cli import main
 from cifarlab.errors import DataError, NonFiniteLossError, PeerError, StoppedError, UsageError
-from cifarlab.ranks import Ranks, attribute, one_voice, read_ranks
+from cifarlab.ranks import Ranks, attribute, end_at_once, one_voice, read_ranks
 
 SECOND_MACHINE = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 
@@ -74,3 +75,20 @@ def test_torchrun_is_refused_for_other_commands(torchrun, capsys):
     torchrun.setenv("LOCAL_RANK", "0")
     assert main(["evaluate", "x"]) == 2
     assert "torchrun is for train; start cifarlab evaluate without it" in capsys.readouterr().err
+
+
+def test_a_rank_that_failed_by_itself_ends_at_once_with_its_code(torchrun):
+    ended = []
+    torchrun.setattr(os, "_exit", ended.append)
+    for error in (UsageError("a"), NonFiniteLossError("a"), StoppedError("a", 15)):
+        end_at_once(error, 1)
+    assert ended == []
+    end_at_once(ValueError("a"), 1)
+    end_at_once(PeerError("a"), 1)
+    end_at_once(DataError("a"), 3)
+    assert ended == [1, 1, 3]
+
+
+def test_a_process_that_is_alone_is_left_to_clean_up(monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended"))
+    end_at_once(ValueError("a"), 1)

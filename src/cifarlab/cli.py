@@ -294,7 +294,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if message := ranks.attribute(error, _one_line(error)):
             console.print_error(message)
-        return error.exit_code if isinstance(error, CifarlabError) else 1
+        code = error.exit_code if isinstance(error, CifarlabError) else 1
+        ranks.end_at_once(error, code)
+        return code
     return 0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifarlab.errors import NonFiniteLossError, PeerError, StoppedError, UsageError
 
-_SAME_EVERYWHERE = (UsageError, NonFiniteLossError, StoppedError, PeerError)
+_ENDS_ALL_ALIKE = (UsageError, NonFiniteLossError, StoppedError)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,18 @@ def attribute(error: Exception, message: str) -> str:
     """Return the message of an error with the rank it happened on; '' where another rank says the same."""
     if not several():
         return message
-    if os.environ["LOCAL_RANK"] != "0" and isinstance(error, _SAME_EVERYWHERE):
+    if os.environ["LOCAL_RANK"] != "0" and isinstance(error, (*_ENDS_ALL_ALIKE, PeerError)):
         return ""
-    everywhere = isinstance(error, _SAME_EVERYWHERE) and not isinstance(error, PeerError)
-    return message if everywhere else f"rank {os.environ.get('RANK', '?')}: {message}"
+    return message if isinstance(error, _ENDS_ALL_ALIKE) else f"rank {os.environ.get('RANK', '?')}: {message}"
+
+
+def end_at_once(error: Exception, code: int) -> None:
+    """End this process with a code and without clean-up, where it is one of several and failed by itself.
+
+    Cleaning up waits for what this rank and the others still owe each other, up to their timeouts; gone, it is noticed
+    at once.
+    """
+    if several() and not isinstance(error, _ENDS_ALL_ALIKE):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
