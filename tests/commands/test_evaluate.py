@@ -475,6 +475,50 @@ def test_a_setting_that_no_chosen_section_heeds_is_refused_before_anything_is_re
     assert not (answers.parent / "judged").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "section", "message"),
+    [
+        ("costs", "scores", "holds 1 lines of 1 costs, but there are 3 classes"),
+        ("human_labels", "quality", "holds people's answers to 7 images, but here are 50 test images"),
+        ("cifar10_c", "corruptions", "there is no folder .*, which --cifar10-c names"),
+        ("unknown", "unknown", "there is no folder .*, which --unknown names"),
+    ],
+)
+def test_a_wrong_file_of_the_users_is_told_before_anything_is_read(
+    run: Run, tmp_path: Path, setting: str, section: str, message: str
+) -> None:
+    np.save(tmp_path / "human_labels.npy", np.ones((7, 3)))
+    (tmp_path / "costs").write_text(",a\nb,1\n", encoding="utf-8")
+    options = Options(**{setting: str(tmp_path / (setting + (".npy" if setting == "human_labels" else "")))})
+    with pytest.raises(DataError, match=message):
+        evaluate(run, split="test", sections=(section,), options=options, device="cpu")
+    assert run.test_reads() == []
+    assert not (run.path / "evaluation.json").exists()
+
+
+def test_a_section_that_files_were_named_for_may_not_be_skipped_silently() -> None:
+    sections = {
+        "corruptions": {"skipped": "fog.npy is missing", "options": {"cifar10_c": "official"}},
+        "attacks": {"skipped": "no model", "options": {"seed": 3}},
+    }
+    evaluation: Any = type("Judged", (), {"sections": sections})()
+    enforce_sections(evaluation, ("quick",))
+    with pytest.raises(DataError, match=r"section corruptions was skipped: fog\.npy is missing"):
+        enforce_sections(evaluation, ("all",))
+    sections.pop("corruptions")
+    enforce_sections(evaluation, ("all",))
+    part = {
+        "human_labels": {"skipped": "they are in another order"},
+        "duplicates": {},
+        "label_errors": {"skipped": "x"},
+    }
+    sections["quality"] = {"skipped": "", "figures": part, "options": {}}
+    enforce_sections(evaluation, ("quality",))
+    sections["quality"]["options"] = {"human_labels": "people.npy"}
+    with pytest.raises(DataError, match="section quality was skipped: they are in another order"):
+        enforce_sections(evaluation, ("all",))
+
+
 def test_an_unknown_section_is_refused_before_anything_is_read(run: Run) -> None:
     with pytest.raises(UsageError, match="no section is called 'scoers'; there are scores"):
         evaluate(run, split="test", sections=("scoers",), device="cpu")

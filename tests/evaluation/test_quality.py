@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def test_without_the_library_for_labels_the_copies_are_counted_all_the_same(monk
 
 
 def test_a_wrong_file_of_human_labels_is_told_and_loses_nothing(tmp_path: Path):
-    found = quality_section(subject(human_labels=str(tmp_path / "none.npy")))
+    lines: list[str] = []
+    judged = dataclasses.replace(subject(human_labels=str(tmp_path / "none.npy")), notify=lines.append)
+    found = quality_section(judged)
+    assert any(line.startswith("not measured, human labels: there is no file") for line in lines)
     assert "there is no file" in found.figures["human_labels"]["skipped"]
     assert found.figures["duplicates"]["copies"]["images"] == 12
 

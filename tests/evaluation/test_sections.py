@@ -26,6 +26,9 @@ def test_names_stand_for_sections_in_the_order_of_the_table():
     assert choose(["why", "scores", "why"]) == ("scores", "why")
     assert choose(["quick", "attacks"]) == (*QUICK, "attacks")
     assert choose([]) == ()
+    assert choose(["quick"], Options(seed=1, costs="costs.csv")) == QUICK
+    with pytest.raises(UsageError, match="--num-attacked is for the section attacks; ask for it: --sections attacks"):
+        choose(["quick", "shifts"], Options(num_attacked=3))
     with pytest.raises(UsageError, match=r"no section is called 'wy'; there are scores, .* and quick and all"):
         choose(["scores", "wy"])
 

@@ -21,7 +21,7 @@ from cifarlab.evaluation.headline import Conditions, Evaluation, Proportion, hea
 from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.page import About
 from cifarlab.evaluation.section import Scored, Subject
-from cifarlab.evaluation.sections import choose, require_heeded
+from cifarlab.evaluation.sections import choose, require_files
 from cifarlab.inference import Classifier, predict_logits
 from cifarlab.run import Predictions, Run
 
@@ -58,10 +58,9 @@ def evaluate(
     Raises:
         RunError: If the run is not finished, is damaged, or cannot be written to.
         UsageError: If the run has no images in that split, a section does not exist, or none heeds a setting.
-        DataError: If the images are missing, or are not those the run was trained beside.
+        DataError: If the images are not those the run was trained beside, or a file that a setting names is no use.
     """
-    names = choose(sections)
-    require_heeded(options, names)
+    names = choose(sections, options)
     command = _command(str(run.path), *(["--split", "test"] if split == "test" else []), *_settings(sections, options))
     about = About(name=run.name, command=command, run=str(run.path))  # its clock begins
     run.require_finished()
@@ -69,6 +68,7 @@ def evaluate(
     splits = load_splits(run.config.data)
     images = _choose_split(run, splits, split)
     notices = _check_data(run, splits, classifier)
+    require_files(options, images.class_names, split, len(images))
     if split == "test":
         run.log_test_read("evaluate --split test", reason)
     predictions = _predict(classifier, images)
@@ -111,14 +111,14 @@ def evaluate_answers(
         UsageError: If a section does not exist, none heeds a setting, or the two files have not as many classes.
         RunError: If the folder cannot be written.
     """
-    chosen = choose(sections)
-    require_heeded(options, chosen)
+    chosen = choose(sections, options)
     files = {"answers": answers, "labels": labels, "val-answers": val_answers, "val-labels": val_labels, "out": out}
     named = [word for name, path in files.items() if path is not None for word in (f"--{name}", str(path))]
     about = About(name=answers.name, command=_command(*named, *_settings(sections, options)))
     found = read_answers_file(answers, labels or "")
     judged = found.scored
     class_names = found.class_names or tuple(f"class {k}" for k in range(judged.logits_NK.shape[1]))
+    require_files(options, class_names, "given", len(judged.labels_N))
     val, notes = _val_answers(val_answers, val_labels, len(class_names)) if val_answers is not None else (None, ())
     predictions = Predictions(judged.logits_NK, judged.labels_N)
     evaluation = judge("given", predictions, class_names, Conditions(notices=(*found.notes, *notes)))

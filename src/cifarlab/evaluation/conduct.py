@@ -11,9 +11,11 @@ from cifarlab.errors import DataError, GateError
 from cifarlab.evaluation.headline import Evaluation
 from cifarlab.evaluation.page import About, write_page
 from cifarlab.evaluation.section import Subject
-from cifarlab.evaluation.sections import SECTIONS, run_section
+from cifarlab.evaluation.sections import SECTIONS, choose, run_section
 from cifarlab.evaluation.writing import earlier_sections, store, write_mistakes, write_section, write_tables
 from cifarlab.phrases import number, per_cent
+
+_FILES = frozenset({"costs", "human_labels", "cifar10_c", "unknown"})  # settings that name some
 
 
 def conduct(folder: Path, evaluation: Evaluation, subject: Subject, names: Sequence[str], about: About) -> Evaluation:
@@ -79,7 +81,7 @@ def enforce(evaluation: Evaluation, require: float) -> None:
 
 
 def enforce_sections(evaluation: Evaluation, wanted: Sequence[str]) -> None:
-    """Make sure that a section that was asked for by its own name was not skipped.
+    """Make sure that no section was skipped that was asked for by its own name, or by naming files for it.
 
     Args:
         evaluation: With its sections.
@@ -88,6 +90,11 @@ def enforce_sections(evaluation: Evaluation, wanted: Sequence[str]) -> None:
     Raises:
         DataError: If one was skipped, for want of data or of an optional library.
     """
-    for name in wanted:
-        if why := evaluation.sections.get(name, {}).get("skipped"):
+    for name in choose(wanted):
+        entry = evaluation.sections.get(name, {})
+        files = _FILES.intersection(entry.get("options", ()))
+        why = entry.get("skipped") if name in wanted or files else ""
+        for part in files & set(entry.get("figures", ())):  # a part of a section goes by the name of its setting
+            why = why or entry["figures"][part].get("skipped")
+        if why:
             raise DataError(f"section {name} was skipped: {why}")

@@ -67,9 +67,8 @@ def human_labels_section(subject: Subject) -> Section:
         )
     logits_NK, labels_N = arrays_of(subject.judged, subject.split, len(subject.class_names))
     people = read_human_labels(Path(path), subject.class_names)
-    if len(people.shares_NK) != len(labels_N):
-        rows, images = count(len(people.shares_NK), "image"), images_of(subject.split, len(labels_N))
-        return Section(skipped=f"{path} holds people's answers to {rows}, but here are {images}; {_EXPECTED}")
+    if misfit := number_misfit(path, people, subject.split, len(labels_N)):
+        return Section(skipped=misfit)
     _require_same_order(path, people, labels_N)
     figures = human_figures(people, logits_NK, labels_N)
     table = _groups_table(people, logits_NK.argmax(1), labels_N)
@@ -117,6 +116,14 @@ def read_human_labels(path: Path, class_names: tuple[str, ...]) -> HumanLabels:
         raise DataError(f"{path}, {row}: numbers of answers must not be negative or missing, and one must be above 0")
     counted = bool((counts_NK == counts_NK.round()).all())
     return HumanLabels(counts_NK / totals_N[:, None], totals_N if counted else None)
+
+
+def number_misfit(path: str, people: HumanLabels, split: str, num_images: int) -> str:
+    """Say that people answered to another number of images than a split has; nothing where they did not."""
+    if len(people.shares_NK) == num_images:
+        return ""
+    rows, images = count(len(people.shares_NK), "image"), images_of(split, num_images)
+    return f"{path} holds people's answers to {rows}, but here are {images}; {_EXPECTED}"
 
 
 def _require_same_order(path: str, people: HumanLabels, labels_N: NDArray[np.int64]) -> None:

@@ -40,6 +40,7 @@ def quality_section(subject: Subject) -> Section:
         except StoppedError:
             raise
         except CifarlabError as error:
+            subject.notify(f"not measured, {_PARTS[name][0].lower()}: {error}")
             problems.append(error)
             parts[name] = Section(skipped=str(error))
     measured = [part for part in parts.values() if not part.skipped]

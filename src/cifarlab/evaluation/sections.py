@@ -6,9 +6,10 @@ import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarlab.errors import CifarlabError, StoppedError, UsageError
+from cifarlab.errors import CifarlabError, DataError, StoppedError, UsageError
 from cifarlab.evaluation.options import Options
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ SECTIONS: dict[str, Entry] = {
 
 QUICK = tuple(name for name, entry in SECTIONS.items() if entry.quick)
 """The sections of an evaluation that names none."""
+_USUAL = Options()
 
 
 @dataclass(frozen=True)
@@ -87,38 +89,53 @@ class Outcome:
     seconds: float
 
 
-def choose(names: Sequence[str]) -> tuple[str, ...]:
+def choose(names: Sequence[str], options: Options = _USUAL) -> tuple[str, ...]:
     """Return the sections that are meant, in the order of the table.
 
     Args:
         names: Sections; 'all' and 'quick' stand for several. None at all means none.
+        options: Settings given for them.
 
     Raises:
-        UsageError: For an unknown name.
+        UsageError: For an unknown name, and for a setting that none of them heeds: it would be lost without a word.
     """
     wanted: set[str] = set()
     for name in names:
         if name not in (*SECTIONS, "all", "quick"):
             raise UsageError(f"no section is called {name!r}; there are {', '.join(SECTIONS)}, and quick and all")
         wanted |= set({"all": tuple(SECTIONS), "quick": QUICK}.get(name, (name,)))
+    for field in fields(options):
+        heeding = [name for name, entry in SECTIONS.items() if field.name in entry.options]
+        if getattr(options, field.name) != field.default and wanted.isdisjoint(heeding):
+            flag = f"--{field.name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for the section {' or '.join(heeding)}; ask for it: --sections {heeding[0]}")
     return tuple(name for name in SECTIONS if name in wanted)
 
 
-def require_heeded(options: Options, names: Sequence[str]) -> None:
-    """Make sure that no setting is given that none of the chosen sections heeds: it would be lost without a word.
+def require_files(options: Options, class_names: Sequence[str], split: str, num_images: int) -> None:
+    """Read the files that settings name, so that a wrong one is told before anything is computed, or test is read.
 
     Args:
         options: The settings.
-        names: Keys of SECTIONS.
+        class_names: K names in label order.
+        split: Which images are judged.
+        num_images: How many they are.
 
     Raises:
-        UsageError: For such a setting; it names the section to ask for.
+        DataError: If a file or folder is missing, cannot be read, or is of other classes or images.
     """
-    for field in fields(options):
-        heeding = [name for name, entry in SECTIONS.items() if field.name in entry.options]
-        if getattr(options, field.name) != field.default and not set(heeding) & set(names):
-            flag = f"--{field.name.replace('_', '-')}"
-            raise UsageError(f"{flag} is for the section {' or '.join(heeding)}; ask for it: --sections {heeding[0]}")
+    from cifarlab.evaluation.costs import read_costs
+    from cifarlab.evaluation.human_labels import number_misfit, read_human_labels
+
+    if options.costs:
+        read_costs(Path(options.costs), class_names)
+    if path := options.human_labels:
+        people = read_human_labels(Path(path), tuple(class_names))
+        if misfit := number_misfit(path, people, split, num_images):
+            raise DataError(misfit)
+    for flag, folder in (("--cifar10-c", options.cifar10_c), ("--unknown", options.unknown)):
+        if folder and not Path(folder).expanduser().is_dir():
+            raise DataError(f"there is no folder {folder}, which {flag} names")
 
 
 def run_section(name: str, subject: Subject) -> Outcome:

@@ -156,7 +156,10 @@ def _gather(subject: Subject, classifier: Classifier) -> tuple[list[UnknownSet],
         notes.append(_NOTE_CIFAR100)
     if options.unknown:
         own, note = folder_set(
-            Path(options.unknown), image_size=classifier.image_size, resize=classifier.resize, seed=options.seed
+            Path(options.unknown).expanduser(),
+            image_size=classifier.image_size,
+            resize=classifier.resize,
+            seed=options.seed,
         )
         sets.append(own)
         notes.append(note)
