@@ -5,9 +5,10 @@ import unicodedata
 
 import pytest
 from tests.browser.chromium import Browser, find_chromium
-from tests.reporting.made_up import full_run
+from tests.reporting.made_up import curve, full_run, make_run, scores, section
 
 from cifarlab.commands.report import report
+from cifarlab.config import Config, TrainConfig
 
 BINARY = find_chromium()
 pytestmark = [
@@ -32,6 +33,39 @@ def browser():
 @pytest.fixture(scope="module")
 def page(browser, page_file):
     return browser.open(page_file.as_uri())
+
+
+@pytest.fixture(scope="module")
+def odd_page(browser, tmp_path_factory):
+    """A page of what is legal and unusual: long names, many years, sums of any size."""
+    root = tmp_path_factory.mktemp("odd")
+    names = ["a class with a very long name indeed", "x" * 70, "日本語のとても長い名前のクラス"]
+    val = scores(correct=4500, total=5000, names=names, sections={"selective": section(figures={"curve": curve()})})
+    splits = {"test": scores(names=names), "val": {**val, "split": "val"}}
+    name = "a-run-of-a-very-long-name-" * 3
+    configs = [Config(train=TrainConfig(seed=seed)) for seed in range(2)]
+    runs = [make_run(root, config, name=f"{name}{config.train.seed}", splits=splits) for config in configs]
+    (root / "d.yaml").write_text(
+        f'horizon_years: 10\nvendor: {{name: "{"Vogon" * 12} & Sons <Ltd>", claim_images: 50}}\n'
+        "amounts:\n  volume:\n    images_per_month: {low: 100000, base: 20000000, high: 900000000}\n"
+    )
+    return browser.open(report(*runs, decision=root / "d.yaml").as_uri())
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_is_long_stays_within_the_page(odd_page, width):
+    odd_page.resize(width)
+    assert odd_page.sticking_out(but=".scroll, pre, svg") == []
+    assert not odd_page.scrolls_sideways()
+    assert odd_page.evaluate(OVERLAPS) == []
+
+
+def test_what_is_long_stays_within_the_sheet(odd_page):
+    odd_page.resize(718)
+    odd_page.send("Emulation.setEmulatedMedia", media="print")
+    wide = odd_page.evaluate(WIDE)
+    odd_page.send("Emulation.setEmulatedMedia", media="")
+    assert wide == []
 
 
 def test_the_console_is_silent_and_nothing_is_asked_of_any_network(page, page_file):
@@ -184,12 +218,14 @@ def test_on_paper_every_row_of_every_table_is_there_and_whole(page, tmp_path):
 def test_on_paper_nothing_is_wider_than_the_sheet(browser, page_file):
     page = browser.open(page_file.as_uri(), width=718)  # A4 less the margins, at 96 dots per inch
     page.send("Emulation.setEmulatedMedia", media="print")
-    wide = page.evaluate(
-        "Array.from(document.querySelectorAll('table, svg, img, pre'))"
-        ".filter(e => getComputedStyle(e).display !== 'none' && e.getBoundingClientRect().right > innerWidth + 1)"
-        ".map(e => e.outerHTML.slice(0, 160))"
-    )
-    assert wide == []
+    assert page.evaluate(WIDE) == []
+
+
+WIDE = (
+    "Array.from(document.querySelectorAll('table, svg, img, pre'))"
+    ".filter(e => getComputedStyle(e).display !== 'none' && e.getBoundingClientRect().right > innerWidth + 1)"
+    ".map(e => e.outerHTML.slice(0, 160))"
+)
 
 
 def test_the_first_screen_shows_answer_figures_and_next_test(page):

@@ -361,6 +361,17 @@ def test_a_run_on_ones_own_images_is_shown(tmp_path):
     assert "/some/where" not in page.text
 
 
+def test_where_runs_lie_is_nobodys_business(tmp_path):
+    config = Config(recipe="own", data=DataConfig(folder="/some/where/photos"))
+    config = Config(recipe="own", data=config.data, model=type(config.model)(init="/some/where/runs/first"))
+    own = make_run(tmp_path, config, name="own")
+    page = page_of(make_run(tmp_path), transfer=own)
+    assert "starting from first" in page.text
+    assert "the weights of run first" in page_of(own).text
+    for text in (page.text, page_of(own).text, (own.path / "README.md").read_text(encoding="utf-8")):
+        assert "/some/where" not in text
+
+
 def test_the_vendors_answers_make_the_comparison_a_paired_one(tmp_path):
     run = full_run(tmp_path)
     said = run.load_predictions("test").labels_N.clone()
@@ -401,6 +412,7 @@ def test_the_number_of_images_behind_the_claim_is_told_where_it_is_known(tmp_pat
     text = page_of(make_run(tmp_path), decision=file).text
     assert "says that its figure was counted on 2,345 images" in text
     assert "does not say on how many" not in text
+    assert "at face value" not in text
     assert "does not say on how many" in page_of(make_run(tmp_path)).text
 
 

@@ -18,7 +18,7 @@ Write = Callable[[float], str]
 _ROW = 34.0
 _AXIS = 26.0
 _NUMBERED = 13.0  # pixels that a part must be wide to hold its number
-_LABEL = 32  # letters of a line of a label beside a chart
+_LABEL = 30  # letters of a line of a label beside a chart
 
 
 @dataclass(frozen=True)

@@ -171,10 +171,21 @@ def _close_together(line: Sequence[tuple[float, float]]) -> list[tuple[float, fl
     return points
 
 
-def letters(words: str) -> int:
-    """Return how many average letters a text is wide: Chinese, Japanese and Korean ones count twice."""
-    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in words)
-    return len(words) + wide - sum(unicodedata.combining(one) > 0 for one in words)
+def letters(words: str) -> float:
+    """Return how many average letters a text is wide, as those of common sans-serif fonts are."""
+    return sum(map(_letter, words))
+
+
+def _letter(one: str) -> float:
+    if unicodedata.combining(one):
+        return 0.0
+    if unicodedata.east_asian_width(one) in "WF":  # Chinese, Japanese, Korean, pictographs
+        return 1.8
+    if one in "mwMW@%":
+        return 1.6
+    if one in "fijlrtI.,:;'!|()[] \u00a0-":
+        return 0.65
+    return 1.25 if one.isupper() else 1.08
 
 
 def wrap(words: str, most: int) -> list[str]:

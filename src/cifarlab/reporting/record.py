@@ -58,6 +58,7 @@ def record(judged: Judged) -> dict[str, Any]:
         "name": judged.run.name,
         "config": judged.config,
         "data_name": judged.data_name,
+        "started_from": judged.started_from,
         "result": result,
         "diagnosis": result.get("diagnosis") or {"verdict": "unknown", "sentence": ABSENT},
         "test": test,

@@ -96,6 +96,11 @@ class Judged:
         own = self.config.data.folder or self.config.data.csv
         return Path(own).name if own else _DATA_NAMES[self.config.data.dataset]
 
+    @property
+    def started_from(self) -> str:
+        """Name of the run whose weights it began with, the last part of its folder; '' for random weights."""
+        return Path(self.config.model.init).name
+
     def sections(self, split: str = "test") -> dict[str, Any]:
         """Return the sections of an evaluation, by name; none where an earlier version evaluated."""
         scores = self.test if split == "test" else self.val
