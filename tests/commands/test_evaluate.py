@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from cifarlab.cli_arguments import EvaluateArguments
+from cifarlab.cli_evaluate import print_evaluation
 from cifarlab.commands import evaluate as module
 from cifarlab.commands.evaluate import evaluate, evaluate_answers
 from cifarlab.config import Config, DataConfig, EvaluateConfig, ModelConfig, SpeednetConfig
@@ -554,6 +555,18 @@ def test_the_page_is_one_file_that_trusts_no_name(run: Run, monkeypatch: pytest.
     assert "were read once" in text
     assert "50.00\u00a0%" in text
     assert "Only a test." in text
+
+
+def test_the_first_three_of_three_classes_are_no_figure(
+    run: Run, answers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = evaluate(run, sections=(), device="cpu")
+    many = evaluate_answers(answers, out=run.path / "given", sections=())
+    shown = [page_of(run, "val"), (run.path / "given" / "evaluation" / "given.html").read_text(encoding="utf-8")]
+    assert ["among the first three" in page for page in shown] == [False, True]
+    for evaluation, told in ((few, False), (many, True)):
+        print_evaluation(evaluation)
+        assert ("top-3" in capsys.readouterr().out) == told
 
 
 def test_the_page_of_val_says_how_to_get_the_figure_to_publish(run: Run) -> None:

@@ -135,6 +135,17 @@ def test_ties_count_half() -> None:
     assert figures["average_precision"]["value"] == pytest.approx(1 / 3)
 
 
+def test_of_many_classes_the_hardest_are_drawn() -> None:
+    section = ranking.ranking_section(subject(random_answers(600, 120)))
+    values = {row["name"]: row for row in section.figures["per_class"] if row["support"]}
+    for plot, figure in (("roc", "auroc"), ("precision_recall", "average_precision")):
+        (axes,) = section.plots[plot].axes
+        assert axes.get_title(loc="left").endswith(f": the 100 hardest of {len(values)}")
+        assert len(axes.lines) == 100 + (plot == "roc")  # and the diagonal
+        named = [text.get_text().split("  ")[0] for text in axes.get_legend().get_texts()]
+        assert named == sorted(values, key=lambda name: values[name][figure]["value"])[:5]
+
+
 def test_findings_name_the_hardest_class() -> None:
     section = ranking.ranking_section(subject(random_answers(500, 4)))
     worst = min(section.figures["per_class"], key=lambda row: row["average_precision"]["value"])

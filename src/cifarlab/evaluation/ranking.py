@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ from cifarlab.evaluation.intervals import CONFIDENCE, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.phrases import listed
 
+if TYPE_CHECKING:
+    from cifarlab.plots.ranking import ClassCurve
+
 _MOST_POINTS, _FEWEST_POINTS = 3000, 80  # of all drawn curves together; of each
+_MOST_CURVES = 100  # of a plot; more would cover one another
 _MOST_NAMES = 12  # of classes in a note; the rest is counted
 
 
@@ -202,33 +206,43 @@ def _table(per_class: Sequence[Mapping[str, Any]]) -> Table:
 def _plots(
     subject: Subject, probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64], known: Sequence[Any]
 ) -> dict[str, Any]:
+    from cifarlab.plots.ranking import precision_recall_figure, roc_figure
+
+    drawn = {
+        figure: [row["name"] for row in sorted(known, key=lambda row: float(row[figure]["value"]))[:_MOST_CURVES]]
+        for figure in ("auroc", "average_precision")
+    }
+    rows, columns = ({row["name"]: row for row in known}, {name: k for k, name in enumerate(subject.class_names)})
+    curves = {
+        name: _curve(rows[name], probabilities_NK[:, columns[name]], labels_N == columns[name], len(drawn["auroc"]))
+        for name in {*drawn["auroc"], *drawn["average_precision"]}
+    }
+    roc, precision_recall = ([curves[name] for name in names] for names in drawn.values())
+    where = images_of(subject.split, len(labels_N))
+    note = "" if len(known) <= _MOST_CURVES else f": the {_MOST_CURVES} hardest of {len(known):,}"
+    return {
+        "roc": roc_figure(roc, len(labels_N), f"ROC of each class against the rest ({where}){note}"),
+        "precision_recall": precision_recall_figure(precision_recall, f"Precision and recall ({where}){note}"),
+    }
+
+
+def _curve(
+    row: Mapping[str, Any], scores_N: NDArray[np.float64], positive_N: NDArray[np.bool_], num_curves: int
+) -> ClassCurve:
+    """Return both curves of a class, thinned."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    from cifarlab.plots.ranking import ClassCurve, precision_recall_figure, roc_figure
+    from cifarlab.plots.ranking import ClassCurve
 
-    figures = {row["name"]: row for row in known}
-    curves = []
-    for k, name in enumerate(subject.class_names):
-        if name not in figures:
-            continue
-        positive_N = labels_N == k
-        false_rates, true_rates, _ = roc_curve(positive_N, probabilities_NK[:, k])
-        precisions, recalls, _ = precision_recall_curve(positive_N, probabilities_NK[:, k], drop_intermediate=True)
-        row = figures[name]
-        curves.append(
-            ClassCurve(
-                name,
-                row["auroc"]["value"],
-                row["average_precision"]["value"],
-                *_thinned(len(known), false_rates, true_rates),
-                *_thinned(len(known), recalls, precisions),
-            )
-        )
-    where = images_of(subject.split, len(labels_N))
-    return {
-        "roc": roc_figure(curves, len(labels_N), f"ROC of each class against the rest ({where})"),
-        "precision_recall": precision_recall_figure(curves, f"Precision and recall ({where})"),
-    }
+    false_rates, true_rates, _ = roc_curve(positive_N, scores_N)
+    precisions, recalls, _ = precision_recall_curve(positive_N, scores_N, drop_intermediate=True)
+    return ClassCurve(
+        row["name"],
+        row["auroc"]["value"],
+        row["average_precision"]["value"],
+        *_thinned(num_curves, false_rates, true_rates),
+        *_thinned(num_curves, recalls, precisions),
+    )
 
 
 def _thinned(num_curves: int, *columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from cifarlab.plots.style import BLACK, COLORS, GREEN, INK, MUTED, RED, color, literal, new_figure, new_grid, set_title
 
-_MARKERS = "os^Dv"  # with eight colours: forty classes that can be told apart
+MOST_NAMED = 20
+"""Classes of which points in the plane can still be told apart."""
+_MARKERS = "os^"  # with eight colours enough for these
 _MAP_COLORS = "inferno"  # even in lightness, and so in print and for the colour-blind
 _NAME = 11
 
@@ -102,6 +104,8 @@ def embedding_figure(
 ) -> Figure:
     """Draw images as points in the plane, by true class; wrong answers are ringed.
 
+    More than 20 classes could not be told apart by colour and shape, so their points are alike.
+
     Args:
         places_M2: Where each point lies.
         labels_M: True classes.
@@ -110,11 +114,13 @@ def embedding_figure(
         title: Heading.
     """
     figure, axes = new_figure(7.2, 6.2)
-    for label in np.unique(labels_M).tolist():
-        mine = labels_M == label
-        marker, name = _MARKERS[label // len(COLORS) % len(_MARKERS)], _short(class_names[label])
-        x_M, y_M = places_M2[mine].T
-        axes.scatter(x_M, y_M, s=9, color=color(label), marker=marker, linewidths=0, alpha=0.75, label=name)
+    labels = np.unique(labels_M).tolist()
+    named = len(labels) <= MOST_NAMED
+    groups = [(_short(class_names[label]), labels_M == label) for label in labels] if named else []
+    for number, (name, mine_M) in enumerate(groups or [(f"image of {len(labels):,} classes", labels_M >= 0)]):
+        x_M, y_M = places_M2[mine_M].T
+        marker = _MARKERS[number // len(COLORS)]
+        axes.scatter(x_M, y_M, s=9, color=color(number), marker=marker, linewidths=0, alpha=0.75, label=name)
     x_M, y_M = places_M2[~right_M].T
     name = f"wrong answer ({len(x_M):,})"
     axes.scatter(x_M, y_M, s=26, facecolors="none", edgecolors=BLACK, linewidths=0.6, label=name)
@@ -122,11 +128,10 @@ def embedding_figure(
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    entries = len(np.unique(labels_M)) + 1
     figure.legend(
         frameon=False,
         fontsize=8.5,
-        ncols=min(4, entries),
+        ncols=min(4, max(len(groups), 1) + 1),
         loc="outside lower center",
         markerscale=1.6,
         handletextpad=0.2,
