@@ -11,7 +11,7 @@ from tests.decision.test_costs import random_world
 
 from cifarlab.decision import Amount, load_inputs
 from cifarlab.decision.analysis import prepare
-from cifarlab.decision.breakeven import break_even, break_even_volume, cost_difference, switching_values
+from cifarlab.decision.breakeven import _leads_of, break_even, break_even_volume, cost_difference, switching_values
 from cifarlab.decision.costs import present_cost, present_costs
 from cifarlab.decision.options import Setting
 from cifarlab.decision.simulate import draw, simulate
@@ -207,3 +207,17 @@ def test_an_amount_that_is_known_exactly_can_switch_too() -> None:
     drawn[volume.key] = np.full(400, volume.base)
     found = [s for s in switching_values(known, drawn, setting, ("build", "buy")) if s.key == volume.key]
     assert [s.inside for s in found] == [False]
+
+
+@pytest.mark.parametrize("setting", [None, Setting(status_quo="none", own_images=True, vendor_own_images=True)])
+def test_leads_are_those_of_all_costs_computed_anew(setting: Setting | None) -> None:
+    amounts, usual, drawn = drawn_world()
+    setting = usual if setting is None else replace(setting, options=usual.options)
+    rivals, leads = _leads_of(drawn, setting, setting.options)
+    for key, amount in amounts.items():
+        for value in (amount.low, 1.5 * amount.high):
+            costs = present_costs({**drawn, key: value}, setting)
+            means = {option: float(np.mean(cost)) for option, cost in costs.items()}
+            (leaning,) = set(setting.options) - set(rivals)
+            expected = [means[rival] - means[leaning] for rival in rivals]
+            assert leads(key, value).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-6), key

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.decision.costs import fixed_and_by_image, present_costs, time_weights, unit_costs
+from cifarlab.decision.costs import TimeWeights, UnitCosts, fixed_and_by_image, time_weights, unit_costs
 from cifarlab.decision.given import Amount, OptionKey
 from cifarlab.decision.options import Numbers, Setting, Values, derive, used_keys
 from cifarlab.decision.results import BreakEven, Switch
@@ -17,6 +17,8 @@ from cifarlab.decision.wording import DOING, about, sentence
 
 _Leads = Callable[[str, float], NDArray[np.float64]]
 
+_VOLUME = "volume.images_per_month"
+_IN_COMMON = (_VOLUME, "volume.growth_per_year", "finance.discount_rate")  # what every option's unit costs meet with
 _FEWEST_DRAWS = 0.1  # share of draws that must have a break-even volume for a range of it to mean anything
 _FURTHEST = 20.0  # how far beyond its high value an amount is followed in search of a switch
 _POINTS = 9  # on either side of a range's end, where costs are no straight line
@@ -157,15 +159,28 @@ def _leads_of(drawn: Values, setting: Setting, options: tuple[OptionKey, ...]) -
     It gives how much dearer each rival is than the leaning, on average over the draws, where the amount has that value
     in all of them; below zero where the rival is cheaper.
     """
+    derived, weights = derive(drawn, setting), time_weights(drawn, setting.horizon_years)
+    units = {option: unit_costs(option, derived, setting) for option in options}
+    depends = {option: used_keys(option, setting) - set(_IN_COMMON) for option in options}
 
-    def means(values: Values) -> NDArray[np.float64]:
-        costs = present_costs(values, setting, options)
-        return np.array([float(np.mean(costs[option])) for option in options])
+    def mean(costs: UnitCosts, weights: TimeWeights, volume: Numbers) -> float:
+        fixed, by_image = fixed_and_by_image(costs, weights)
+        return float(np.mean(fixed + by_image * volume))
 
-    leaning = int(means(drawn).argmin())
+    means = np.array([mean(units[option], weights, drawn[_VOLUME]) for option in options])
+    leaning = int(means.argmin())
 
     def leads(key: str, value: float) -> NDArray[np.float64]:
-        held = means({**drawn, key: value})
+        # an amount moves the options it is a part of; what the others cost is known
+        values, held = {**drawn, key: value}, means.copy()
+        if key in _IN_COMMON:
+            years = time_weights(values, setting.horizon_years)
+            held[:] = [mean(units[option], years, values[_VOLUME]) for option in options]
+        else:
+            follows = derive(values, setting)
+            for place, option in enumerate(options):
+                if key in depends[option]:
+                    held[place] = mean(unit_costs(option, follows, setting), weights, values[_VOLUME])
         dearer: NDArray[np.float64] = np.delete(held, leaning) - held[leaning]
         return dearer
 
