@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifarlab.decision.findings import NextTest
 from cifarlab.decision.given import OptionKey
@@ -64,11 +66,23 @@ def mcnemar_power(num_images: int, difference: float, discordant: float, alpha: 
 
     share = (discordant + difference) / (2 * discordant)  # of the discordant images, those the better model has right
     counts = np.arange(num_images + 1)
-    fewer = binom.ppf(alpha / 2, counts, 0.5)  # first count whose tail reaches alpha / 2
-    fewer = np.where(2 * binom.cdf(fewer, counts, 0.5) <= alpha, fewer, fewer - 1)
+    fewer = _most_fewer(2 ** num_images.bit_length(), alpha)[: num_images + 1]
     found = binom.cdf(fewer, counts, share) + binom.sf(counts - fewer - 1, counts, share)
     found = np.where(fewer < 0, 0.0, found)
     return float((binom.pmf(counts, num_images, discordant) * found).sum())
+
+
+@lru_cache(maxsize=32)
+def _most_fewer(size: int, alpha: float) -> NDArray[np.float64]:
+    """Return for 0 to size - 1 discordant images the most that the worse model may have right; -1 where none will do.
+
+    It hangs on neither difference nor power, so that the search for a number of images finds it once.
+    """
+    from scipy.stats import binom
+
+    counts = np.arange(size)
+    fewer = binom.ppf(alpha / 2, counts, 0.5)  # first count whose tail reaches alpha / 2
+    return np.where(2 * binom.cdf(fewer, counts, 0.5) <= alpha, fewer, fewer - 1)
 
 
 def plan_test(
