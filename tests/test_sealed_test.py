@@ -6,6 +6,7 @@ searches, compares, or judges on validation images, leaves the same bytes.
 """
 
 import ast
+import functools
 import json
 import re
 from pathlib import Path
@@ -61,6 +62,12 @@ ALLOWED = {
     "benchmarks/arms.py:warm_up": "number of images only",
     "benchmarks/throughput.py:benchmark": "accuracy beside speed; writes it down",
 }
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a source file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def doors(tree: ast.AST) -> set[str]:
@@ -137,7 +144,7 @@ def test_every_place_in_the_code_that_reaches_the_test_split_is_known():
     for root, name in ((SOURCE, "cifarlab"), (BENCHMARKS, "benchmarks")):
         for path in sorted(root.rglob("*.py")):
             place = f"{name}/{path.relative_to(root).as_posix()}"
-            found |= {f"{place}:{function}" for function in doors(ast.parse(path.read_text(encoding="utf-8")))}
+            found |= {f"{place}:{function}" for function in doors(parsed(path))}
     assert found == set(ALLOWED), "give the reason in ALLOWED, and let the reading be written down"
 
 
@@ -146,7 +153,7 @@ def test_only_those_named_ask_for_an_evaluation_of_test():
     callers = {
         f"{path.relative_to(SOURCE).as_posix()}:{ast.unparse(keyword.value)}"
         for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "evaluate"
         for keyword in node.keywords
         if keyword.arg == "split" and ast.unparse(keyword.value) != "'val'"

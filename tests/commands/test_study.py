@@ -130,7 +130,8 @@ def trained(photos):
     return load_study("tiny", open_storage())
 
 
-def test_two_workers_share_the_readings_of_test(trained, judged):
+def test_two_workers_share_the_readings_of_test(trained, judged, monkeypatch):
+    monkeypatch.setattr(study_module, "_WAIT_SECONDS", 0.02)
     workers = [threading.Thread(target=judge_on_test, args=(trained,)) for _ in range(2)]
     for worker in workers:
         worker.start()
@@ -140,7 +141,8 @@ def test_two_workers_share_the_readings_of_test(trained, judged):
     assert open_leases().held() == {}
 
 
-def test_a_reading_of_test_by_another_worker_is_waited_for_until_a_stop_is_asked_for(trained, judged):
+def test_a_reading_of_test_by_another_worker_is_waited_for_until_a_stop_is_asked_for(trained, judged, monkeypatch):
+    monkeypatch.setattr(study_module, "_WAIT_SECONDS", 0.02)
     assert open_leases().acquire(f"test/tiny/{trained.trials[0].number}")
     polls = iter([0, 0, 0, 0, 2])
     with pytest.raises(StoppedError, match="stopped while reading test"):
