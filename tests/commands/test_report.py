@@ -170,7 +170,6 @@ def test_the_marks_of_the_chart_stand_where_the_accuracies_are(run):
 
 
 def test_nothing_is_loaded_from_anywhere(run):
-    run.path.joinpath("plots").mkdir()
     run.path.joinpath("plots", "confusion_test.png").write_bytes(PIXEL)
     page = page_of(run)
     assert len(page.loads) == 2  # the confusion matrix and the curves
@@ -188,7 +187,7 @@ def test_nothing_is_loaded_from_anywhere(run):
 
 def test_pictures_are_those_of_the_run_folder(run):
     plots = run.path / "plots"
-    plots.mkdir()
+    (plots / "curves.png").unlink()
     (plots / "confusion_test.png").write_bytes(PIXEL)
     (plots / "reliability_test.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     (plots / "mistakes_test.svg").write_text("<svg>" + " " * 400_000 + "</svg>")  # too large: the PNG stands in
@@ -200,8 +199,9 @@ def test_pictures_are_those_of_the_run_folder(run):
 
 
 def test_missing_curves_are_drawn_and_present_ones_are_left_alone(run):
-    report(run)
     curves = run.path / "plots" / "curves.png"
+    curves.unlink()
+    report(run)
     assert curves.read_bytes().startswith(b"\x89PNG")
     curves.write_bytes(PIXEL)
     report(run)

@@ -89,6 +89,8 @@ def make_run(root, config=None, *, splits=None, **changes):
             for e in (1, 2, 3)
         ]
     )
+    (run.path / "plots").mkdir()
+    (run.path / "plots" / "curves.png").write_bytes(PIXEL)
     run.write_json(
         "environment.json", {"torch": "2.13.0", "command": "cifarlab train fast90", "gpu": None, "num_test": 10_000}
     )
@@ -115,7 +117,6 @@ def full_run(root, **changes):
     attacks = section(skipped="no attack was run; leave out --num-attacked 0")
     test = scores(sections={"calibration": calibration, "attacks": attacks})
     run = make_run(root, splits={"test": test, "val": {**val, "split": "val"}}, **changes)
-    (run.path / "plots").mkdir(exist_ok=True)
     for name in ("confusion_test", "reliability_test", "mistakes_test", "calibrated_test"):
         (run.path / "plots" / f"{name}.png").write_bytes(PIXEL)
     labels_N = torch.arange(10_000) % len(CLASSES)
