@@ -1,11 +1,13 @@
 """A run folder with made-up figures, as training and evaluation would leave it."""
 
 import base64
+import json
 from html.parser import HTMLParser
 
 import torch
 
-from cifarlab.config import Config
+from cifarlab.commands.report import report
+from cifarlab.config import Config, TrainConfig
 from cifarlab.run import Predictions, Run
 from cifarlab.stats import wilson_interval
 
@@ -22,6 +24,11 @@ def proportion(correct, total):
         "method": "wilson",
         "confidence": 0.95,
     }
+
+
+def seeded(seed, recipe="fast90"):
+    """A configuration that differs from others of its recipe in the seed."""
+    return Config(recipe=recipe, train=TrainConfig(seed=seed))
 
 
 def curve(total=5000, correct=4500):
@@ -170,3 +177,13 @@ class Page(HTMLParser):
 
 def words(parts):
     return " ".join(" ".join(parts).replace("\u00a0", " ").split())
+
+
+def page_of(run, **options):
+    """The report of a run, parsed."""
+    return Page(report(run, **options).read_text(encoding="utf-8"))
+
+
+def ledger_of(run):
+    """The entries of the ledger that lies beside a report."""
+    return json.loads((run.path / "report.json").read_text(encoding="utf-8"))["entries"]

@@ -4,17 +4,12 @@ import json
 import statistics
 
 import pytest
-from tests.reporting.made_up import make_run, scores
+from tests.reporting.made_up import make_run, scores, seeded
 
 from cifarlab.config import Config, DataConfig
 from cifarlab.errors import RunError, UsageError
 from cifarlab.reporting.measured import evidence_of
 from cifarlab.reporting.sources import load_sources
-
-
-def seeded(seed, recipe="fast90"):
-    config = Config(recipe=recipe)
-    return Config(recipe=recipe, train=type(config.train)(seed=seed))
 
 
 def make_study(root, arms):
