@@ -19,9 +19,15 @@ pytestmark = [
 ]
 
 
+def with_curves_to_draw(run):
+    """Let a report draw the curves, which are as large as a real run's then."""
+    (run.path / "plots" / "curves.png").unlink()
+    return run
+
+
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    return report(full_run(tmp_path_factory.mktemp("browser")))
+    return report(with_curves_to_draw(full_run(tmp_path_factory.mktemp("browser"))))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,8 @@ def odd_page(browser, tmp_path_factory):
     splits = {"test": scores(names=names), "val": {**val, "split": "val"}}
     name = "a-run-of-a-very-long-name-" * 3
     configs = [Config(train=TrainConfig(seed=seed)) for seed in range(2)]
-    runs = [make_run(root, config, name=f"{name}{config.train.seed}", splits=splits) for config in configs]
+    made = [make_run(root, config, name=f"{name}{config.train.seed}", splits=splits) for config in configs]
+    runs = [with_curves_to_draw(run) for run in made]
     (root / "d.yaml").write_text(
         f'horizon_years: 10\nvendor: {{name: "{"Vogon" * 12} & Sons <Ltd>", claim_images: 50}}\n'
         "amounts:\n  volume:\n    images_per_month: {low: 100000, base: 20000000, high: 900000000}\n"
