@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+
+# two test processes share two cores, and so do the processes they start; numpy asks when it is first imported
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -24,15 +28,35 @@ def make_images(count: int, seed: int, size: int = 16) -> ImageSet:
     return ImageSet(images.to(torch.uint8), labels, CLASS_NAMES)
 
 
-torch.set_num_threads(1)  # two test processes share two cores
-os.environ["OMP_NUM_THREADS"] = "1"  # and so do the processes they start
+torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With --dist loadgroup the tests of a file run on one worker, which loads what they need and makes it once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem.removeprefix("test_")))
+
+
+@pytest.fixture(scope="session")
+def _runs_folders(tmp_path_factory):
+    """Names of folders, none of which exists: to make one for every test takes longer than most tests."""
+    root = tmp_path_factory.mktemp("private")
+    return (root / str(number) / "runs" for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
-def _private_folders(tmp_path, monkeypatch):
+def _private_folders(_runs_folders, monkeypatch):
     """No test reads or writes the user's runs, data or cache unless it asks to."""
-    monkeypatch.setenv("CIFARLAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("CIFARLAB_RUNS", str(next(_runs_folders)))
     monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture(autouse=True)
+def _without_fsync(monkeypatch):
+    """What is written need not survive the end of the machine, only that of a process."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture

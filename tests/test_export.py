@@ -25,6 +25,8 @@ from cifarlab.models import build_model, fit_to_images
 from cifarlab.run import Run
 from tests.conftest import make_images
 
+pytestmark = pytest.mark.xdist_group("onnx")  # one worker loads the exporter
+
 NAMES = ("red", "green", "blue")
 
 

@@ -1,3 +1,3 @@
 """Fixtures of the tests of commands, which those of experiments have too."""
 
-from tests.experiments.conftest import _copied_database, _without_fsync, empty_database, photos  # noqa: F401
+from tests.experiments.conftest import _careless_databases, _copied_database, empty_database, photos  # noqa: F401

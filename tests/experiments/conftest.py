@@ -56,9 +56,8 @@ def _copied_database(request, monkeypatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _without_fsync(monkeypatch) -> None:
-    """What is written need not survive the end of the machine, only that of a process."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
+def _careless_databases(monkeypatch) -> None:
+    """What is written to them need not survive the end of the machine either."""
     options = storage_module._engine_options
 
     def careless(url: str) -> dict[str, Any]:
@@ -74,6 +73,7 @@ class _CarelessConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.execute("PRAGMA synchronous = OFF")
+        self.execute("PRAGMA journal_mode = MEMORY")
 
 
 @pytest.fixture
