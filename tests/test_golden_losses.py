@@ -16,6 +16,8 @@ from tests.golden.make import FOLDER, NUM_STEPS, first_losses, golden_recipes, m
 
 RELATIVE_TOLERANCE = 1e-6
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 
 def stored_losses(name):
     path = FOLDER / f"{name}.json"
@@ -42,10 +44,11 @@ def test_the_first_losses_are_what_they_were(name):
 def test_a_small_change_of_momentum_does_not_pass(name):
     config = small_config(name)
     changed = with_fields(config, optimizer__momentum=config.optimizer.momentum + 0.05)
-    losses = first_losses(changed)
-    assert not equals(losses, stored_losses(name))
+    losses = first_losses(changed, steps=5)
+    stored = stored_losses(name)[:5]
+    assert not equals(losses, stored)
     # not by a hair either: the tolerance leaves room on both sides
-    apart = [abs(a / b - 1) for a, b in zip(losses, stored_losses(name), strict=True)]
+    apart = [abs(a / b - 1) for a, b in zip(losses, stored, strict=True)]
     assert max(apart) > 20 * RELATIVE_TOLERANCE
     assert apart[0] < RELATIVE_TOLERANCE  # before the first update there is nothing to differ
 

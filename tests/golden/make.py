@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -23,6 +24,7 @@ from cifarlab.commands.train import train
 from cifarlab.config import Config, ModelConfig
 from cifarlab.data import ImageSet, Splits
 from cifarlab.data.loader import make_plan
+from cifarlab.errors import StoppedError
 from cifarlab.models import build_model
 from cifarlab.models.compute import training_flops_per_image
 from cifarlab.recipes import RECIPES, load_recipe
@@ -95,8 +97,8 @@ def _flops(model: ModelConfig) -> int:
     return NUM_STEPS * _BATCH_SIZE * training_flops_per_image(network, 32)
 
 
-def first_losses(config: Config) -> list[float]:
-    """Train on the fixed images, on one thread, and return the loss of every step."""
+def first_losses(config: Config, steps: int = NUM_STEPS) -> list[float]:
+    """Train on the fixed images, on one thread, and return the losses of so many of the ten steps."""
     images = make_images(_STEPS_PER_EPOCH * config.train.batch_size)
     losses: list[float] = []
     before = 0.0
@@ -108,8 +110,9 @@ def first_losses(config: Config) -> list[float]:
         losses.append(report.loss * done - (before if done > 1 else 0.0))
         before = report.loss * done
 
-    with _double_precision():
-        train(config, splits=Splits(images, None, None, "golden", ""), hooks=Hooks(on_step=note))
+    hooks = Hooks(on_step=note, stop_signal=lambda: signal.SIGTERM * (len(losses) >= steps))
+    with _double_precision(), suppress(StoppedError):
+        train(config, splits=Splits(images, None, None, "golden", ""), hooks=hooks)
     return losses
 
 
