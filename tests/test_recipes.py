@@ -26,19 +26,22 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def cifar_like():
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (200, 3, 32, 32), generator=generator).to(torch.uint8)
-    labels = torch.arange(200) % 10
+    images = torch.randint(0, 256, (120, 3, 32, 32), generator=generator).to(torch.uint8)
+    labels = torch.arange(120) % 10
     return SourceData(ImageSet(images, labels, tuple("abcdefghij")), None, None, "noise")
 
 
+@pytest.mark.usefixtures("without_curves")
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_steps_of_every_recipe(name, cifar_like):
     config = load_recipe(name)
     assert config.recipe == name
-    # branches of 512 channels take ten seconds; narrow ones show as well that the parts of a recipe fit
-    mixconv = config.model.mixconv
+    # wide layers take ten seconds; narrow ones show as well that the parts of a recipe fit
+    mixconv, resnet = config.model.mixconv, config.model.resnet
     mixconv = replace(mixconv, widths=tuple(min(width, 64) for width in mixconv.widths))
-    config = with_fields(config, train__batch_size=10, data__val_fraction=0.1, model__mixconv=mixconv)
+    resnet = replace(resnet, width_factor=min(resnet.width_factor, 2))
+    config = with_fields(config, model__mixconv=mixconv, model__resnet=resnet)
+    config = with_fields(config, train__batch_size=4, data__val_fraction=0.1)
     # compiling takes seconds to minutes; tests/models/test_fused.py and a slow test of the loop do
     config = with_fields(config, train__compile=False)
     splits = make_splits(cifar_like, config.data)

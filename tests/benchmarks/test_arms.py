@@ -16,6 +16,8 @@ from cifarlab.config import Config
 from cifarlab.errors import RunError
 from cifarlab.run import Run
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 
 @pytest.fixture
 def arm(modules, monkeypatch, config, splits):

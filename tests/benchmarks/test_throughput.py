@@ -16,6 +16,8 @@ from tests.conftest import with_fields
 
 from cifarlab.commands.train import train
 
+pytestmark = [pytest.mark.xdist_group("onnx"), pytest.mark.usefixtures("without_curves")]
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

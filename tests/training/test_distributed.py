@@ -239,6 +239,7 @@ def test_sigterm_to_torchrun_saves_once_and_says_so_once(stopped):
     assert f"stopped at step {step} of " in errors
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_run_stopped_on_two_ranks_is_continued_by_two_or_by_one(stopped, two, photos, here, capsys):
     by_one = resume(Run.open(here / "resumed_by_one"))
     assert main([*FOLDER_RUN, str(photos), "--name", "whole"]) == 0

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from tests.conftest import with_fields
 from torch.nn import functional as F
 
 from cifarlab.commands.train import resume, train
-from cifarlab.config import ModelConfig, SpeednetConfig
+from cifarlab.config import ModelConfig, ResnetConfig, SpeednetConfig
 from cifarlab.errors import NonFiniteLossError, RunError, StoppedError
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
@@ -46,6 +47,9 @@ OTHERS = {
     "nchw": {"train__channels_last": False},
 }
 CASES = {**OPTIMIZERS, **AUGMENTATIONS, **OTHERS}
+
+
+pytestmark = pytest.mark.usefixtures("without_curves")
 
 
 @pytest.fixture(autouse=True)
@@ -129,9 +133,20 @@ def test_the_callers_random_numbers_do_not_move(config):
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("name", ["speednet", "convnet", "mixconv", "resnet"])
-def test_every_model_learns_the_tiny_set(config, name):
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("speednet", ""),
+        ("convnet", ""),
+        ("mixconv", ""),
+        ("resnet", "resnet20"),
+        pytest.param("resnet", "resnet18", marks=pytest.mark.slow),
+    ],
+)
+def test_every_model_learns_the_tiny_set(config, name, variant):
     model = ModelConfig(name=name, speednet=SpeednetConfig(widths=(8, 8, 8)))
+    if variant:
+        model = replace(model, resnet=ResnetConfig(variant=variant))
     config = type(config)(**{**vars(config), "model": model})
     rate = 0.02 if name != "speednet" else 0.2
     config = with_fields(config, train__epochs=6, optimizer__lr=rate, augment__flip="none")

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from unittest import mock
 
 import torch
 from tests.conftest import make_images, with_fields
@@ -29,6 +31,8 @@ from cifarlab.training.distributed import World, joined, shared_logits
 from cifarlab.training.loop import Hooks
 
 MUON = {"optimizer__name": "muon", "optimizer__momentum": 0.6, "augment__translate": 2}
+DRAWN = "muon"
+"""The case whose curves are drawn; for the others that would take longer than training."""
 CASES = {
     # model, fields; "exact" lets Muon orthogonalise in float64, so that no bf16 hides a mistake
     "muon_exact": ("speednet", {**MUON, "train__ema": 0.9}),
@@ -69,6 +73,11 @@ def tiny_config(model: str = "convnet", **fields: object) -> Config:
     return with_fields(config, **fields)
 
 
+def undrawn() -> AbstractContextManager[object]:
+    """Let runs end without their curves."""
+    return mock.patch.multiple(train_module, plot_curves=lambda records: None, save_figure=lambda figure, path: None)
+
+
 def train_case(case: str) -> list[float]:
     """Train a case in this process; return the mean loss of its epoch so far, after every step."""
     model, fields = CASES[case]
@@ -78,7 +87,8 @@ def train_case(case: str) -> list[float]:
     if case.endswith("exact"):
         torch.Tensor.bfloat16 = torch.Tensor.double
     try:
-        train_module.train(tiny_config(model, **fields), splits=tiny_splits(), name=case, hooks=hooks)
+        with nullcontext() if case == DRAWN else undrawn():
+            train_module.train(tiny_config(model, **fields), splits=tiny_splits(), name=case, hooks=hooks)
     finally:
         torch.Tensor.bfloat16 = usual
     return losses
@@ -206,9 +216,10 @@ def together(folder: Path, stopped: str) -> None:
     seen["no folder"] = no_folder(rank)
     seen["other images"] = ended_by(tiny_config(), tiny_splits(seed=1 + rank), name="other")
     seen["stopped"] = stopped_by_rank_1(rank)
-    seen["seeds"] = dropout_seeds(rank)
-    if stopped:
-        train_module.resume(Run.open(stopped))
+    with undrawn():
+        seen["seeds"] = dropout_seeds(rank)
+        if stopped:
+            train_module.resume(Run.open(stopped))
     (folder / f"rank{rank}.json").write_text(json.dumps(seen))
 
 
