@@ -212,7 +212,7 @@ def stopped_by(number, process, run):
 
 @pytest.mark.usefixtures("without_curves")
 def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys):
-    args = train_args(folder, epochs=16, batch_size=2)
+    args = train_args(folder, epochs=12, batch_size=2)
     run = Path(os.environ["CIFARLAB_RUNS"]) / "stopped"
     stopped_by(signal.SIGTERM, cifarlab(*args, "--name", "stopped"), run)
     stopped_by(signal.SIGINT, cifarlab("train", "--resume", run), run)
