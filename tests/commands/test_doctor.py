@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
@@ -254,9 +255,13 @@ def test_a_file_where_runs_should_go_is_a_problem(tmp_path, monkeypatch):
 # ---- the whole
 
 
+_counted = functools.cache(training_work)
+
+
 @pytest.fixture
 def _at_once(monkeypatch):
-    """Measure little, so that a checkup takes no time."""
+    """Measure little, and count the work of a recipe once, so that a checkup takes no time."""
+    monkeypatch.setattr(module, "training_work", _counted)
     tiny = [Convolution(3, 4, 5, batch_size=2)]
     convolutions = module.measure_convolutions
     monkeypatch.setattr(
