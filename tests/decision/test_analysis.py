@@ -136,6 +136,12 @@ def test_weights_of_mistakes_need_the_classes_of_the_run() -> None:
         analyse(inputs_from_text(text), evidence(confusion_KK=np.eye(3, dtype=np.int64)), draws=100)
 
 
+def test_weights_of_mistakes_are_refused_where_the_run_tells_no_mistakes() -> None:
+    inputs = inputs_from_text("mistake_weights: {classes: [cat, dog], weights: [[0, 0.5], [2, 0]]}")
+    with pytest.raises(ConfigError, match="confusion matrix"):
+        analyse(inputs, evidence(confusion_KK=None))
+
+
 def test_weights_of_mistakes_follow_the_names_of_the_classes() -> None:
     text = "mistake_weights: {classes: [dog, cat], weights: [[0, 2], [0.5, 0]]}"
     confusion = np.array([[90, 10], [30, 70]])  # rows cat, dog

@@ -20,6 +20,7 @@ from cifarlab.decision.wording import about, bare, money, sentence, value_with_u
         (-12.34, "-12.3"),
         (0.0, "0"),
         (math.nan, "-"),
+        (1.2345e21, "1.23e+21"),
     ],
 )
 def test_three_significant_figures(value: float, text: str) -> None:

@@ -82,6 +82,8 @@ def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws:
 
 def _comparisons(inputs: DecisionInputs, evidence: Evidence) -> tuple[Comparison, ...]:
     claim, images = inputs.amounts["vendor.accuracy"], inputs.facts["vendor.claim_images"]
+    if images is not None:
+        claim = replace(claim, source=f"the vendor's claim, by its own account counted on {images:,} images")
     return compare_with_others(evidence, claim, inputs.vendor, images, published=evidence.meets_claim)
 
 
@@ -198,8 +200,13 @@ def base_values(amounts: Mapping[str, Amount]) -> dict[str, float]:
 
 
 def _weight(inputs: DecisionInputs, evidence: Evidence) -> float:
-    if not inputs.mistake_weights or evidence.confusion_KK is None:
+    if not inputs.mistake_weights:
         return 1.0
+    if evidence.confusion_KK is None:
+        raise ConfigError(
+            "mistake_weights asks for the run's confusion matrix, which its evaluation.json does not hold (it does up "
+            "to 100 classes); evaluate the run again on test, or leave mistake_weights out"
+        )
     named, size = inputs.mistake_classes, evidence.confusion_KK.shape[0]
     if size != len(named):
         raise ConfigError(f"mistake_weights has {len(named)} classes, the run has {size}")

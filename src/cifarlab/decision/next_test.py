@@ -82,7 +82,8 @@ def _most_fewer(size: int, alpha: float) -> NDArray[np.float64]:
 
     counts = np.arange(size)
     fewer = binom.ppf(alpha / 2, counts, 0.5)  # first count whose tail reaches alpha / 2
-    return np.where(2 * binom.cdf(fewer, counts, 0.5) <= alpha, fewer, fewer - 1)
+    most: NDArray[np.float64] = np.where(2 * binom.cdf(fewer, counts, 0.5) <= alpha, fewer, fewer - 1)
+    return most
 
 
 def plan_test(

@@ -22,9 +22,10 @@ from cifarlab.decision.changes import changes_told, conditions_told
 from cifarlab.decision.claims import Verdict, percent
 from cifarlab.decision.findings import Advice, KeyFigure
 from cifarlab.decision.given import Evidence, OptionKey
-from cifarlab.decision.grounds import Grounds, cheapest_at_base, find_leaning, runner_up
+from cifarlab.decision.grounds import Grounds, cheapest_at_base, cheapest_most_often, find_leaning, runner_up
 from cifarlab.decision.options import LABELS
 from cifarlab.decision.wording import DOING, about, money, sentence
+from cifarlab.phrases import count
 
 HIGH_PROBABILITY = 0.9
 MODERATE_PROBABILITY = 0.7
@@ -80,10 +81,10 @@ def _confidence(
     close = _close_to(probability, draws)
     if close is not None:
         share += f" (so close to {percent(close, 0)} that another seed may tell otherwise)"
-    rival = runner_up(grounds.options, grounds.simulation, leaning)
-    chance = 0.0 if rival is None else grounds.simulation.probability_cheapest_admissible[rival]
-    if rival is not None and chance > probability:
-        share += f", {DOING[rival]} in {_chance(chance, draws)}, which costs more on average"
+    often = cheapest_most_often(grounds)
+    if often != leaning:
+        chance = grounds.simulation.probability_cheapest_admissible[often]
+        share += f", {DOING[often]} in {_chance(chance, draws)}, which costs more on average"
     lacks = []
     if not grounds.evidence.own_images:
         lacks.append("no model was measured on our own images")
@@ -100,9 +101,10 @@ def _confidence(
     if probability >= MODERATE_PROBABILITY and settled:
         missing = "; ".join(lacks) or f"high asks for {percent(HIGH_PROBABILITY, 0)}"
         return "moderate", f"{share}, and the accuracies are told apart. Not high: {missing}."
-    missing = "; ".join(lacks)
-    asked = f"moderate asks for {percent(MODERATE_PROBABILITY, 0)} and settled accuracies"
-    return "low", f"{share}; {asked}{'. Besides, ' + missing if missing else ''}."
+    asked = (
+        f", less than the {percent(MODERATE_PROBABILITY, 0)} asked for" if probability < MODERATE_PROBABILITY else ""
+    )
+    return "low", f"{share}{asked}.{' Besides, ' + '; '.join(lacks) + '.' if lacks else ''}"
 
 
 def _close_to(probability: float, draws: int) -> float | None:
@@ -170,11 +172,9 @@ def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float
     each = grounds.cost_of_error
     low, high = (money(value, grounds.currency) for value in (each.low, each.high))
     counted = low if low == high else f"{low} to {high}"
-    label = f"Cost over {grounds.horizon_years} years, a wrong answer counted as {counted}"
+    label = f"Cost over {count(grounds.horizon_years, 'year')}, a wrong answer counted as {counted}"
     likeliest = cheapest_at_base(grounds)
     rival = runner_up(grounds.options, grounds.simulation, leaning)
-    if rival is not None and likeliest is not None and likeliest.key != leaning:
-        rival = likeliest.key  # never is a cheaper option left out of this figure
     if leaning is None or rival is None:
         return KeyFigure(label, "no two options meet what is required", "simulation.value_of_knowing", "computed")
     simulation = grounds.simulation
@@ -185,9 +185,9 @@ def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float
         f"{sentence(DOING[leaning])} {first}, {DOING[rival]} {second} on average over the draws; {DOING[leaning]} is "
         f"the cheapest in {chance} of them"
     )
-    if likeliest is not None and likeliest.key == rival:
-        at_base = [money(grounds.option(key).present_cost, grounds.currency) for key in (leaning, rival)]
-        text += f" (at the likeliest values {at_base[0]} against {at_base[1]})"
+    if likeliest is not None and likeliest.key != leaning:  # a cheaper option is not left out of this figure
+        other, ours = (money(one.present_cost, grounds.currency) for one in (likeliest, grounds.option(leaning)))
+        text += f" (at the likeliest values {DOING[likeliest.key]} is: {other} against {ours})"
     return KeyFigure(label, text, f"simulation.{leaning}.mean", "computed")
 
 
@@ -198,7 +198,7 @@ def _break_even_figure(grounds: Grounds) -> KeyFigure:
     spread = ""
     if even.interval is not None:
         those = "" if even.share_with == 1 else " that have one"
-        spread = f" ({about(even.interval[0], 2)} to {about(even.interval[1], 2)} in nine draws of ten{those})"
+        spread = f" ({about(even.interval[0])} to {about(even.interval[1])} in nine draws of ten{those})"
     text = f"{about(even.volume)} images a month{spread}; {about(even.expected_volume)} are expected"
     return KeyFigure("Break-even volume, build against buy", text, "break_even.build_buy", "computed")
 
@@ -210,11 +210,13 @@ def _reasons(grounds: Grounds, answer: str, leaning: OptionKey | None, outcome: 
     reasons.append(grounds.against_vendor.sentence)
     if leaning is not None:
         option = grounds.option(leaning)
+        paid, errors, low, high = (
+            money(value, grounds.currency)
+            for value in (option.present_expenditure, option.present_errors, option.favourable, option.unfavourable)
+        )
         reasons.append(
-            f"{option.label}: {money(option.present_expenditure, grounds.currency)} paid and "
-            f"{money(option.present_errors, grounds.currency)} of wrong answers over {grounds.horizon_years} years "
-            f"(present value, rounded), between {money(option.favourable, grounds.currency)} and "
-            f"{money(option.unfavourable, grounds.currency)} together."
+            f"{option.label}: {paid} paid and {errors} of wrong answers over {count(grounds.horizon_years, 'year')} "
+            f"(present value, rounded), between {low} and {high} together."
         )
     likeliest = cheapest_at_base(grounds)
     if likeliest is not None and likeliest.key != leaning:

@@ -21,6 +21,7 @@ from cifarlab.decision.findings import Analysis
 from cifarlab.decision.given import Evidence, OptionKey
 from cifarlab.decision.inputs import DecisionInputs
 from cifarlab.decision.options import LABELS, MONTHS_PER_YEAR, Line, Setting, cost_lines, derive, error_cost_per_image
+from cifarlab.phrases import count
 
 SCENARIO = "Inputs!$B$3"
 _BIRTH = datetime.datetime(2000, 1, 1)  # fixed, so that equal figures give equal bytes
@@ -285,7 +286,7 @@ def _write_result(twin: _Twin, costs: Mapping[OptionKey, _Costs]) -> None:
     """Write the present cost of every option and the break-even volume of every pair."""
     sheet, formats, currency = twin.sheets["Result"], twin.formats, twin.analysis.currency
     years = twin.setting.horizon_years
-    sheet.write("A1", f"Build or buy: present cost over {years} years, {currency}", formats["title"])
+    sheet.write("A1", f"Build or buy: present cost over {count(years, 'year')}, {currency}", formats["title"])
     sheet.write("A2", "The likeliest value of everything, unless the scenario on the sheet Inputs says otherwise.")
     for place, head in enumerate(("option", "paid", "wrong answers", "together", "cheapest", "requirements")):
         sheet.write(3, place, head, formats["head"])

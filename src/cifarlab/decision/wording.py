@@ -6,6 +6,7 @@ import math
 
 from cifarlab.decision.given import OptionKey
 
+_LARGEST = 1e15  # beyond, a float's own digits would show
 DOING: dict[OptionKey, str] = {
     "nothing": "doing nothing",
     "buy": "buying",
@@ -17,13 +18,15 @@ DOING: dict[OptionKey, str] = {
 
 
 def about(value: float, digits: int = 3) -> str:
-    """Return a number rounded to so many significant figures: "771,000", "0.00153"; "-" where it is not known."""
+    """Return a number rounded to so many significant figures: "771,000", "0.00153", "1.23e+21"; "-" if unknown."""
     if math.isnan(value):
         return "-"
     if value == 0:
         return "0"
     places = digits - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, places)
+    if abs(rounded) >= _LARGEST:
+        return f"{rounded:.{digits - 1}e}"
     if places > 0 and rounded != int(rounded):
         return f"{rounded:,.{places}f}".rstrip("0").rstrip(".")
     return f"{rounded:,.0f}"

@@ -65,7 +65,8 @@ def training_flops_per_image(model: nn.Module, image_size: int) -> int:
     # on the meta device shapes are computed, values are not
     network = copy.deepcopy(network).to("meta").train()
     images_NCHW = torch.empty(_BATCH, 3, image_size, image_size, device="meta")
-    with torch.enable_grad(), _Products() as counter:
+    counter = _Products()
+    with torch.enable_grad(), counter:
         network(images_NCHW)
     return counter.operations // _BATCH
 
