@@ -156,6 +156,8 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
 def save_figure(figure: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
     """Write ``<path>.png`` and ``<path>.svg``; neither is ever half written under its final name.
 
+    Both have one layout, that of the PNG: to measure all letters once more for the SVG takes as long as to draw it.
+
     Args:
         figure: What to write.
         path_without_suffix: Folder and name; the folder is made where it is missing.
@@ -170,7 +172,11 @@ def save_figure(figure: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
     # with_name, not with_suffix: a name may hold a dot
     png = path_without_suffix.with_name(path_without_suffix.name + ".png")
     svg = path_without_suffix.with_name(path_without_suffix.name + ".svg")
-    for path, content in ((png, figure_bytes(figure, "png")), (svg, figure_bytes(figure, "svg"))):
+    content_of_png, layout = figure_bytes(figure, "png"), figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    content_of_svg = figure_bytes(figure, "svg")
+    figure.set_layout_engine(layout)
+    for path, content in ((png, content_of_png), (svg, content_of_svg)):
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes(content)
