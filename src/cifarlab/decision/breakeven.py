@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,15 @@ from numpy.typing import NDArray
 
 from cifarlab.decision.costs import TimeWeights, UnitCosts, fixed_and_by_image, time_weights, unit_costs
 from cifarlab.decision.given import Amount, OptionKey
-from cifarlab.decision.options import Numbers, Setting, Values, derive, used_keys
+from cifarlab.decision.options import (
+    Numbers,
+    Setting,
+    Values,
+    derive,
+    error_cost_per_image,
+    line_keys,
+    used_keys,
+)
 from cifarlab.decision.results import BreakEven, Switch
 from cifarlab.decision.wording import DOING, about, sentence
 
@@ -161,7 +170,13 @@ def _leads_of(drawn: Values, setting: Setting, options: tuple[OptionKey, ...]) -
     """
     derived, weights = derive(drawn, setting), time_weights(drawn, setting.horizon_years)
     units = {option: unit_costs(option, derived, setting) for option in options}
-    depends = {option: used_keys(option, setting) - set(_IN_COMMON) for option in options}
+    in_lines = {option: line_keys(option, setting) for option in options}
+    depends = {option: used_keys(option, setting) for option in options}
+
+    def unit_costs_with(key: str, option: OptionKey, derived: Values) -> UnitCosts:
+        if key in in_lines[option]:
+            return unit_costs(option, derived, setting)
+        return replace(units[option], error=error_cost_per_image(option, derived, setting))
 
     def mean(costs: UnitCosts, weights: TimeWeights, volume: Numbers) -> float:
         fixed, by_image = fixed_and_by_image(costs, weights)
@@ -180,7 +195,7 @@ def _leads_of(drawn: Values, setting: Setting, options: tuple[OptionKey, ...]) -
             follows = derive(values, setting)
             for place, option in enumerate(options):
                 if key in depends[option]:
-                    held[place] = mean(unit_costs(option, follows, setting), weights, values[_VOLUME])
+                    held[place] = mean(unit_costs_with(key, option, follows), weights, values[_VOLUME])
         dearer: NDArray[np.float64] = np.delete(held, leaning) - held[leaning]
         return dearer
 
