@@ -282,8 +282,8 @@ def test_load_cifar_gives_image_sets(mini: Any, server: Any, monkeypatch: pytest
         assert torch.equal(source.test.labels_N, torch.from_numpy(mini.arrays.test_labels_N).long())
 
 
-def test_load_cifar_offline_without_data() -> None:
-    os.environ["CIFARLAB_OFFLINE"] = "1"  # the fixture takes it away again
+def test_load_cifar_offline_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFARLAB_OFFLINE", "1")
     with pytest.raises(DownloadError, match=r"cifar-100-binary\.tar\.gz or cifar-100-python\.tar\.gz into \./data"):
         load_cifar("cifar100")
 
