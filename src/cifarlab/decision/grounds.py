@@ -58,14 +58,11 @@ def find_leaning(options: Sequence[OptionResult], simulation: Simulation) -> Opt
 
 
 def runner_up(options: Sequence[OptionResult], simulation: Simulation, leaning: OptionKey | None) -> OptionKey | None:
-    """Return the strongest rival: of the others that fail no requirement, the one with the least expected cost."""
-    return find_leaning([option for option in options if option.key != leaning], simulation)
-
-
-def cheapest_most_often(grounds: Grounds) -> OptionKey:
-    """Return the option that is the cheapest in the most draws, of those that fail no requirement."""
-    chances = grounds.simulation.probability_cheapest_admissible
-    return max(chances, key=chances.__getitem__)
+    """Return the strongest rival: of the others that fail no requirement, the one that is the cheapest most often."""
+    others = [option.key for option in options if option.key != leaning and not option.rejected]
+    means: dict[str, float] = dict(zip(simulation.options, simulation.mean_O, strict=True))
+    chances = simulation.probability_cheapest_admissible
+    return min(others, key=lambda key: (-chances[key], means[key]), default=None)
 
 
 def cheapest_at_base(grounds: Grounds) -> OptionResult | None:

@@ -22,7 +22,7 @@ from cifarlab.decision.changes import changes_told, conditions_told
 from cifarlab.decision.claims import Verdict, percent
 from cifarlab.decision.findings import Advice, KeyFigure
 from cifarlab.decision.given import Evidence, OptionKey
-from cifarlab.decision.grounds import Grounds, cheapest_at_base, cheapest_most_often, find_leaning, runner_up
+from cifarlab.decision.grounds import Grounds, cheapest_at_base, find_leaning, runner_up
 from cifarlab.decision.options import LABELS
 from cifarlab.decision.wording import DOING, about, money, sentence
 from cifarlab.phrases import count
@@ -81,10 +81,10 @@ def _confidence(
     close = _close_to(probability, draws)
     if close is not None:
         share += f" (so close to {percent(close, 0)} that another seed may tell otherwise)"
-    often = cheapest_most_often(grounds)
-    if often != leaning:
-        chance = grounds.simulation.probability_cheapest_admissible[often]
-        share += f", {DOING[often]} in {_chance(chance, draws)}, which costs more on average"
+    rival = runner_up(grounds.options, grounds.simulation, leaning)
+    chance = 0.0 if rival is None else grounds.simulation.probability_cheapest_admissible[rival]
+    if rival is not None and chance > probability:
+        share += f", {DOING[rival]} in {_chance(chance, draws)}, which costs more on average"
     lacks = []
     if not grounds.evidence.own_images:
         lacks.append("no model was measured on our own images")
@@ -180,10 +180,10 @@ def _cost_figure(grounds: Grounds, leaning: OptionKey | None, probability: float
     simulation = grounds.simulation
     means = dict(zip(simulation.options, simulation.mean_O, strict=True))
     first, second = (money(means[key], grounds.currency) for key in (leaning, rival))
-    chance = _chance(probability, len(simulation.costs_SO))
+    draws, chances = len(simulation.costs_SO), simulation.probability_cheapest_admissible
     text = (
         f"{sentence(DOING[leaning])} {first}, {DOING[rival]} {second} on average over the draws; {DOING[leaning]} is "
-        f"the cheapest in {chance} of them"
+        f"the cheapest in {_chance(probability, draws)} of them, {DOING[rival]} in {_chance(chances[rival], draws)}"
     )
     if likeliest is not None and likeliest.key != leaning:  # a cheaper option is not left out of this figure
         other, ours = (money(one.present_cost, grounds.currency) for one in (likeliest, grounds.option(leaning)))

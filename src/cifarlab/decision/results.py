@@ -182,7 +182,7 @@ class Tornado:
 
     Attributes:
         first: The option with the least expected cost.
-        second: Of the others the one with the least expected cost; bars show its present cost less that of first, so
+        second: Of the others the one that is the cheapest most often; bars show its present cost less that of first, so
             above 0 first is cheaper.
         base: That difference at base values.
         bars: The widest first.
