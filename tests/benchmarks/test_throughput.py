@@ -104,8 +104,8 @@ def measured(bench, config, splits, tmp_path, monkeypatch):
     return run, tmp_path / "results", torch.cat(calibrated)
 
 
-def test_a_run_is_measured_in_every_way_this_machine_has(measured, splits, modules):
-    _, folder, _ = measured
+def test_a_run_is_measured_in_every_way_this_machine_has_and_test_is_read_once(measured, splits, modules):
+    run, folder, calibrated = measured
     content = json.loads((folder / "throughput_cpu.json").read_text())
     assert (content["kind"], content["split"], content["num_images"]) == ("throughput", "test", len(splits.test))
     arms = {arm["name"]: arm for arm in content["arms"]}
@@ -122,10 +122,8 @@ def test_a_run_is_measured_in_every_way_this_machine_has(measured, splits, modul
         assert f"| {name} | " in lines[4]
     assert "Not measured: compiled fp32: no C++ compiler anywhere." in lines
 
-
-def test_test_is_read_once_and_int8_sees_training_images_only(measured, splits):
-    run, _, calibrated = measured
     assert len(run.test_reads()) == 1
+    # int8 sees training images only
     assert len(calibrated) == 40
     train_images = {image.numpy().tobytes() for image in splits.train.images_NCHW}
     assert all(image.numpy().tobytes() in train_images for image in calibrated)
