@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,22 +11,12 @@ from numpy.typing import NDArray
 
 from cifarlab.decision.costs import TimeWeights, UnitCosts, fixed_and_by_image, time_weights, unit_costs
 from cifarlab.decision.given import Amount, OptionKey
-from cifarlab.decision.options import (
-    Numbers,
-    Setting,
-    Values,
-    derive,
-    error_cost_per_image,
-    line_keys,
-    used_keys,
-)
+from cifarlab.decision.options import VOLUME_AND_TIME, Numbers, Setting, Values, derive, used_keys
 from cifarlab.decision.results import BreakEven, Switch
 from cifarlab.decision.wording import DOING, about, sentence
 
 _Leads = Callable[[str, float], NDArray[np.float64]]
 
-_VOLUME = "volume.images_per_month"
-_IN_COMMON = (_VOLUME, "volume.growth_per_year", "finance.discount_rate")  # what every option's unit costs meet with
 _FEWEST_DRAWS = 0.1  # share of draws that must have a break-even volume for a range of it to mean anything
 _FURTHEST = 20.0  # how far beyond its high value an amount is followed in search of a switch
 _POINTS = 9  # on either side of a range's end, where costs are no straight line
@@ -170,32 +159,26 @@ def _leads_of(drawn: Values, setting: Setting, options: tuple[OptionKey, ...]) -
     """
     derived, weights = derive(drawn, setting), time_weights(drawn, setting.horizon_years)
     units = {option: unit_costs(option, derived, setting) for option in options}
-    in_lines = {option: line_keys(option, setting) for option in options}
     depends = {option: used_keys(option, setting) for option in options}
-
-    def unit_costs_with(key: str, option: OptionKey, derived: Values) -> UnitCosts:
-        if key in in_lines[option]:
-            return unit_costs(option, derived, setting)
-        return replace(units[option], error=error_cost_per_image(option, derived, setting))
 
     def mean(costs: UnitCosts, weights: TimeWeights, volume: Numbers) -> float:
         fixed, by_image = fixed_and_by_image(costs, weights)
         return float(np.mean(fixed + by_image * volume))
 
-    means = np.array([mean(units[option], weights, drawn[_VOLUME]) for option in options])
+    means = np.array([mean(units[option], weights, drawn["volume.images_per_month"]) for option in options])
     leaning = int(means.argmin())
 
     def leads(key: str, value: float) -> NDArray[np.float64]:
         # an amount moves the options it is a part of; what the others cost is known
         values, held = {**drawn, key: value}, means.copy()
-        if key in _IN_COMMON:
+        if key in VOLUME_AND_TIME:
             years = time_weights(values, setting.horizon_years)
-            held[:] = [mean(units[option], years, values[_VOLUME]) for option in options]
+            held[:] = [mean(units[option], years, values["volume.images_per_month"]) for option in options]
         else:
             follows = derive(values, setting)
             for place, option in enumerate(options):
                 if key in depends[option]:
-                    held[place] = mean(unit_costs_with(key, option, follows), weights, values[_VOLUME])
+                    held[place] = mean(unit_costs(option, follows, setting), weights, values["volume.images_per_month"])
         dearer: NDArray[np.float64] = np.delete(held, leaning) - held[leaning]
         return dearer
 

@@ -27,10 +27,10 @@ LABELS: dict[OptionKey, str] = {
     "build": "Build",
     "hybrid": "Hybrid",
 }
+VOLUME_AND_TIME = ("volume.images_per_month", "volume.growth_per_year", "finance.discount_rate")
+"""Amounts that make unit costs into present costs, alike for every option."""
 WORLD = (
-    "volume.images_per_month",
-    "volume.growth_per_year",
-    "finance.discount_rate",
+    *VOLUME_AND_TIME,
     "people.salary_per_year",
     "people.overhead_factor",
     "people.days_per_year",
@@ -231,17 +231,13 @@ def coverage_amounts(point: CoveragePoint, interval: tuple[float, float]) -> dic
 
 def used_keys(option: OptionKey, setting: Setting) -> set[str]:
     """Return the keys of the amounts that an option's cost depends on."""
-    in_common = {"volume.images_per_month", "volume.growth_per_year", "finance.discount_rate"}
-    return line_keys(option, setting) | _accuracy_keys(option, setting) | in_common
-
-
-def line_keys(option: OptionKey, setting: Setting) -> set[str]:
-    """Return the keys of the amounts that the lines of an option's cost depend on, which are without its errors."""
-    keys = {factor for line in cost_lines(option, setting) for factor in line.factors}
-    if _DAY in keys:
+    factors = {factor for line in cost_lines(option, setting) for factor in line.factors}
+    keys = factors | _accuracy_keys(option, setting)
+    if _DAY in factors:
         keys |= {"people.salary_per_year", "people.overhead_factor", "people.days_per_year"}
-    if "hybrid.vendor_share" in keys:
+    if "hybrid.vendor_share" in factors:
         keys |= {"hybrid.coverage"}
+    keys |= set(VOLUME_AND_TIME)
     return keys - {_DAY, "hybrid.vendor_share"}
 
 
