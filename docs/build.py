@@ -50,6 +50,7 @@ def results_page(results: list[Result], comparisons: list[Result]) -> str:
         "since it was measured.",
         "## Targets",
         targets_tables(results, comparisons),
+        "What holds a figure short of its target, and what was tried: [targets.md](targets.md).",
         "## Time to accuracy",
         measured_table(ours),
     ]
