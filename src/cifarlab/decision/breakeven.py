@@ -217,8 +217,8 @@ def _switches_of(amount: Amount, expected: float, rivals: tuple[OptionKey, ...],
         if place is not None:
             value, becomes = place[0], rivals[place[1]]
             inside = amount.low <= value <= amount.high
-            ranges = (amount.base, expected, amount.low, amount.high)
-            found.append(Switch(amount.key, amount.label, amount.unit, *ranges, value, becomes, inside))
+            known = (amount.key, amount.label, amount.unit, expected, amount.low, amount.high)
+            found.append(Switch(*known, value, becomes, inside))
     return found
 
 

@@ -125,7 +125,6 @@ class Switch:
         key: Of the amount.
         label: Of the amount.
         unit: Of the amount.
-        base: Its base value.
         expected: Its mean over the draws.
         low: Its low value.
         high: Its high value.
@@ -137,7 +136,6 @@ class Switch:
     key: str
     label: str
     unit: str
-    base: float
     expected: float
     low: float
     high: float

@@ -109,12 +109,11 @@ def page_context(material: Material, shown: dict[str, Any]) -> dict[str, Any]:
         return context
     points, split = coverage(sources.main)
     prices = [one for key, one in analysis.amounts.items() if key.startswith("vendor.price")]
-    alone = next(option for option in analysis.options if option.key == "build")
     return context | {
         "verdict_sentence": (analysis.comparisons[0] if material.evidence.paired else analysis.verdict).sentence,
         "claimed_on": material.inputs.facts["vendor.claim_images"],
         "years": count(analysis.horizon_years, "year"),
-        "cost_alone": alone.present_cost,
+        "cost_alone": analysis.option("build").present_cost,
         "answer_words": ANSWER_WORDS,
         "confidence_dots": _DOTS[analysis.advice.confidence],
         "option_labels": {option.key: option.label for option in analysis.options},
