@@ -61,12 +61,12 @@ def test_todays_training_is_of_the_same_network(name):
     assert {key: value.shape for key, value in today.state_dict().items()} == {
         key: value.shape for key, value in then.state_dict().items()
     }
-    # nor does it take longer: what it gains is not bought with compute
+    # for half as long at most: what it gains is not bought with compute
     pflop = [
         training_pflop(model, load_recipe(one).train, 32, int(45_000 * load_recipe(one).train.epochs))
         for model, one in ((today, name), (then, described))
     ]
-    assert pflop[0] <= pflop[1]
+    assert pflop[0] <= pflop[1] / 2 * 1.001
     assert load_recipe(name).data == load_recipe(described).data
 
 

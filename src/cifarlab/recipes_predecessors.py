@@ -103,7 +103,7 @@ def predecessor_lenet() -> Config:
 
 
 def lenet_today() -> Config:
-    """Train the network of predecessor_lenet, for as many epochs, with today's means.
+    """Train the network of predecessor_lenet, for half as long, with today's means.
 
     Command: cifarlab train lenet_today
 
@@ -115,7 +115,7 @@ def lenet_today() -> Config:
         optimizer=OptimizerConfig(name="sgd", lr=0.03),
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=10, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
@@ -154,7 +154,7 @@ def predecessor_parallel5_short() -> Config:
 
 
 def parallel5_today() -> Config:
-    """Train the network of predecessor_parallel5_short, a quarter as wide as the published one, with today's means.
+    """Train the network of predecessor_parallel5_short, for half as long, with today's means.
 
     Command: cifarlab train parallel5_today
 
@@ -166,7 +166,7 @@ def parallel5_today() -> Config:
         optimizer=OptimizerConfig(name="sgd", lr=0.05),
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=2.5, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
@@ -193,7 +193,7 @@ def predecessor_sixconv() -> Config:
 
 
 def sixconv_today() -> Config:
-    """Train the network of predecessor_sixconv, for as many epochs, with today's means; less dropout for so few epochs.
+    """Train the network of predecessor_sixconv, for half as long, with today's means; no dropout for so few epochs.
 
     Command: cifarlab train sixconv_today
 
@@ -205,7 +205,7 @@ def sixconv_today() -> Config:
         optimizer=OptimizerConfig(name="sgd", lr=0.05),
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=6, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=3, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
@@ -241,7 +241,7 @@ def predecessor_parallel3_short() -> Config:
 
 
 def parallel3_today() -> Config:
-    """Train the network of predecessor_parallel3, for a fifth of its epochs, with today's means.
+    """Train the network of predecessor_parallel3, for a tenth of its epochs, with today's means.
 
     Command: cifarlab train parallel3_today
 
@@ -253,7 +253,7 @@ def parallel3_today() -> Config:
         optimizer=OptimizerConfig(name="sgd", lr=0.05),
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=10, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
@@ -283,7 +283,7 @@ def predecessor_sigmoid_short() -> Config:
 
 
 def sigmoid_today() -> Config:
-    """Train the network of predecessor_sigmoid, for a fifth of its epochs, with today's means.
+    """Train the network of predecessor_sigmoid, for a tenth of its epochs, with today's means.
 
     Command: cifarlab train sigmoid_today
 
@@ -295,7 +295,7 @@ def sigmoid_today() -> Config:
         optimizer=OptimizerConfig(name="sgd", lr=0.05),
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=10, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
@@ -321,7 +321,7 @@ def predecessor_threeconv() -> Config:
 
 
 def threeconv_today() -> Config:
-    """Train the network of predecessor_threeconv, for as many epochs, with today's means.
+    """Train the network of predecessor_threeconv, for half as long, with today's means.
 
     Command: cifarlab train threeconv_today
 
@@ -333,7 +333,7 @@ def threeconv_today() -> Config:
         optimizer=OptimizerConfig(name="sgd", lr=0.03),
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=20, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=10, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cifarlab.config import ConvnetConfig
 from cifarlab.errors import ConfigError
 from cifarlab.models.convnet import build_convnet
-from cifarlab.models.layers import ACTIVATIONS
+from cifarlab.models.layers import ACTIVATIONS, MONOTONE, Dropout
 
 
 def test_conv_pool_conv_is_what_it_says() -> None:
@@ -27,10 +27,24 @@ def test_stack_of_three_convolutions_with_sigmoid_and_dropout() -> None:
         net = build_convnet(config, 10, 32)
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert [c.out_channels for c in convs] == [64] * 3 + [128] * 3 + [256] * 3
-    assert [type(m) for m in net.stages[0]] == [nn.Conv2d, nn.BatchNorm2d, nn.Sigmoid] * 3 + [nn.MaxPool2d, nn.Dropout]
+    block = [nn.Conv2d, nn.BatchNorm2d, nn.Sigmoid]
+    last = [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.Sigmoid, Dropout]  # the larger sigmoid is that of the larger
+    assert [type(m) for m in net.stages[0]] == [*block, *block, *last]
     dropouts = [m.p for m in net.modules() if isinstance(m, nn.Dropout)]
     assert dropouts == [0.1] * 4  # three stages, one hidden layer
     assert all(c.bias is None for c in convs)  # batch norm brings one
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_pooling_first_changes_no_value(activation: str) -> None:
+    torch.manual_seed(0)
+    net = build_convnet(ConvnetConfig(stages=((2, 8),), activation=activation), 10, 16)
+    kinds = [type(m) for m in net.stages[0]][-3:-1]
+    assert (kinds == [nn.MaxPool2d, ACTIVATIONS[activation]]) == (activation in MONOTONE)
+    x = torch.randn(4, 3, 16, 16)
+    conv1, norm1, act1, conv2, norm2 = net.stages[0][:5]
+    as_described = F.max_pool2d(act1(norm2(conv2(act1(norm1(conv1(x)))))), 2)
+    assert torch.equal(net.stages(x), as_described)
 
 
 def test_stride_halves_in_the_last_convolution_of_a_stage() -> None:

@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from cifarlab.errors import ConfigError
-from cifarlab.models.layers import ACTIVATIONS, activation_gain, build_head, init_weights, make_norm, require_size
+from cifarlab.models.layers import (
+    ACTIVATIONS,
+    MONOTONE,
+    Dropout,
+    activation_gain,
+    build_head,
+    init_weights,
+    make_norm,
+    require_size,
+)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "silu", "elu"])
@@ -75,8 +84,54 @@ def test_norms_standardise_over_their_own_axes() -> None:
 
 def test_head_has_dropout_after_each_hidden_layer_only() -> None:
     head = build_head(6, (5, 4), 3, "relu", 0.5)
-    assert [type(m) for m in head] == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    assert [type(m) for m in head] == [nn.Linear, nn.ReLU, Dropout, nn.Linear, nn.ReLU, Dropout, nn.Linear]
     assert [m.weight.shape for m in head if isinstance(m, nn.Linear)] == [(5, 6), (4, 5), (3, 4)]
+
+
+def test_monotone_activations_are_those_that_never_fall() -> None:
+    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    assert {name for name, build in ACTIVATIONS.items() if build()(x).diff().min() >= 0} == set(MONOTONE)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_dropout_drops_each_value_by_itself_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(64, 32, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
+    y = Dropout(p)(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    kept = (y.detach() != 0).double()
+    torch.testing.assert_close(y.detach(), (kept / (1 - p)).float(), rtol=1e-4, atol=0)
+    five_sigma = 5 * (p * (1 - p) / kept.numel()) ** 0.5
+    assert abs(kept.mean() - (1 - p)) < five_sigma
+    in_memory = kept.permute(0, 2, 3, 1).reshape(-1, 4)  # four values share a draw
+    assert (in_memory.mean(0) - (1 - p)).abs().max() < 2 * five_sigma
+    together = torch.corrcoef(torch.cat([in_memory[:-1], in_memory[1:]], 1).T) - torch.eye(8, dtype=torch.float64)
+    assert together.abs().max() < 5 / len(in_memory) ** 0.5
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_dropout_follows_the_seed_and_rests_in_eval_mode() -> None:
+    x = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    dropout = Dropout(0.5)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(dropout(x))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert results[0].dtype == torch.bfloat16
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_of_nothing_of_everything_and_of_odd_sizes() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(3, 5, 7)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert not Dropout(1.0)(x).any()
+    assert set(Dropout(0.5)(x).unique().tolist()) == {0.0, 2.0}
+    assert Dropout(0.5)(torch.ones(0, 4)).shape == (0, 4)
 
 
 def test_size_check_says_what_to_do() -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from cifarlab.config import MixconvConfig
 from cifarlab.errors import ConfigError
+from cifarlab.models.layers import Dropout
 from cifarlab.models.mixconv import BranchBlock, MixBlock, MixedConv2d, build_mixconv
 
 
@@ -123,7 +124,7 @@ def test_image_is_halved_between_blocks(pool: str, sizes: list[int]) -> None:
 def test_output_block_is_average_pooling_and_linear_layers_with_dropout_before_each() -> None:
     net = build_mixconv(MixconvConfig(widths=(4,), hidden=(6, 5), dropout=0.3), 10, 8)
     kinds = [type(module) for module in net.output]
-    linear = [nn.Dropout, nn.Linear]
+    linear = [Dropout, nn.Linear]
     assert kinds == [nn.AdaptiveAvgPool2d, nn.Flatten, *linear, nn.ReLU, *linear, nn.ReLU, *linear]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from cifarlab.config import ConvnetConfig
 from cifarlab.errors import ConfigError
-from cifarlab.models.layers import ACTIVATIONS, build_head, init_weights, make_norm, require_size
+from cifarlab.models.layers import ACTIVATIONS, MONOTONE, Dropout, build_head, init_weights, make_norm, require_size
 
 _POOLS: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
@@ -44,8 +44,9 @@ def _build_stage(width_in: int, width: int, convs: int, halve: bool, config: Con
         init_weights(conv, config.activation)
         layers += [conv, make_norm(config.norm, width), ACTIVATIONS[config.activation]()]
     if halve and config.pool != "stride":
-        layers.append(_POOLS[config.pool](2))
-    return nn.Sequential(*layers, nn.Dropout(config.dropout))
+        pool_first = config.pool == "max" and config.activation in MONOTONE  # the same values from less work
+        layers.insert(len(layers) - pool_first, _POOLS[config.pool](2))
+    return nn.Sequential(*layers, Dropout(config.dropout))
 
 
 class Convnet(nn.Module):

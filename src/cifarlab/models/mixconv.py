@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cifarlab.config import MixconvConfig
-from cifarlab.models.layers import ACTIVATIONS, build_head, init_weights, make_norm, require_size
+from cifarlab.models.layers import ACTIVATIONS, MONOTONE, Dropout, build_head, init_weights, make_norm, require_size
 
 _POOLS: dict[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
@@ -101,7 +101,7 @@ class MixBlock(nn.Module):
         self.conv = MixedConv2d(width_in, width_out, config, stride)
         self.norm = make_norm(config.norm, width_out)
         self.activation = ACTIVATIONS[config.activation]()
-        self.dropout = nn.Dropout(config.block_dropout)
+        self.dropout = Dropout(config.block_dropout)
         self.residual = config.residual
         self.shortcut: nn.Module = nn.Identity()
         if config.residual and (width_in != width_out or stride != 1):
@@ -146,10 +146,11 @@ class BranchBlock(nn.Module):
             if config.mix_after != "norm":
                 branch.append(ACTIVATIONS[config.activation]())
             if pooled:
-                branch.append(_POOLS[config.pool](2))
+                pool_first = config.pool == "max" and config.activation in MONOTONE  # the same values from less work
+                branch.insert(len(branch) - pool_first, _POOLS[config.pool](2))
             self.branches.append(branch)
         self.activation = ACTIVATIONS[config.activation]() if config.mix_after == "norm" else nn.Identity()
-        self.dropout = nn.Dropout(config.block_dropout)
+        self.dropout = Dropout(config.block_dropout)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Return the block's output, N x C_out x H' x W'."""
@@ -191,7 +192,5 @@ def build_mixconv(config: MixconvConfig, num_classes: int, image_size: int) -> n
     head = build_head(config.widths[-1], config.hidden, num_classes, config.activation, config.dropout)
     network = nn.Sequential()
     network.add_module("blocks", nn.Sequential(*blocks))
-    network.add_module(
-        "output", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(config.dropout), *head)
-    )
+    network.add_module("output", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Dropout(config.dropout), *head))
     return network

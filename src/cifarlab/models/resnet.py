@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cifarlab.config import ResnetConfig
+from cifarlab.models.layers import Dropout
 
 _IMAGENET_STEM_FROM = 96  # pixels
 
@@ -83,7 +84,7 @@ class WideBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width_in)
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.projects = width_in != width or stride != 1
         self.shortcut: nn.Module = nn.Identity()
@@ -129,7 +130,7 @@ def _tail(width: int, num_classes: int, dropout: float) -> OrderedDict[str, nn.M
     return OrderedDict(
         avgpool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
-        dropout=nn.Dropout(dropout),
+        dropout=Dropout(dropout),
         fc=nn.Linear(width, num_classes),
     )
 

@@ -84,6 +84,7 @@ def unpack_state(state: TrainState, tensors: dict[str, torch.Tensor], values: di
             state.ema.load_state_dict(_part(tensors, "ema/"))
         for optimizer, packed in zip(state.optimizers, values["optimizers"], strict=True):
             optimizer.load_state_dict(_unflatten(packed, tensors))
+            _lay_out_as_parameters(optimizer)
         if state.scaler is not None and values["scaler"] is not None:
             state.scaler.load_state_dict(values["scaler"])
         progress = dict(values["progress"])
@@ -95,6 +96,17 @@ def unpack_state(state: TrainState, tensors: dict[str, torch.Tensor], values: di
         raise RunError(
             f"the checkpoint does not fit its configuration: {' '.join(str(error).split())[:200]}"
         ) from error
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Put what an optimiser remembers of a parameter in that parameter's memory order, which files do not keep.
+
+    Fused optimisers read both as they lie in memory, and would take one order for the other.
+    """
+    for parameter, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                remembered[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

