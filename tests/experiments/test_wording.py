@@ -9,6 +9,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 from tests.experiments.synthetic import make_record
 
+from cifarlab.experiments.budgets import equal_budgets
 from cifarlab.experiments.caveats import _families
 from cifarlab.experiments.evidence import Evidence, load_evidence
 from cifarlab.experiments.findings import find
@@ -37,7 +38,7 @@ def test_a_clear_winner_is_named_with_differences_and_intervals(tmp_path):
     answer, _ = told({"tanh": LOW, "gelu": HIGH}, tmp_path)
     ends = stats.ttest_ind(HIGH, LOW, equal_var=False).confidence_interval()
     assert ends.high - ends.low < 0.006  # so narrow that two decimals are worth writing
-    assert answer == f"gelu is best: it beats tanh by 14.00 points [{100 * ends.low:.2f}, {100 * ends.high:.2f}]."
+    assert answer == f"gelu is best and beats tanh by 14.00 points [{100 * ends.low:.2f}, {100 * ends.high:.2f}]."
 
 
 def test_a_leading_group_is_named_with_what_it_would_take(tmp_path):
@@ -121,7 +122,7 @@ def test_failed_missing_and_single_trials_are_told(tmp_path):
     assert "9 of 20 trials are finished (8 not begun)" in text
     assert "No trial of silu is finished" in text
     assert "elu has one finished seed" in text
-    assert answer.startswith("relu is best: it beats gelu")
+    assert answer.startswith("relu is best and beats gelu")
 
 
 def test_no_finished_trial_and_failed_ones_only(tmp_path):
@@ -189,7 +190,7 @@ def test_arms_without_spread_and_arms_that_guess_are_told(tmp_path):
 
 def test_arms_that_never_vary_have_no_interval_but_are_not_said_to_be_certain(tmp_path):
     answer, kinds = told({"relu": [0.70] * 5, "gelu": [0.72] * 5}, tmp_path)
-    assert answer == "gelu is best: it beats relu by 2.00 points."  # 2 of 252 arrangements
+    assert answer == "gelu is best and beats relu by 2.00 points."  # 2 of 252 arrangements
     assert "[" not in everything(answer, kinds)
     answer, kinds = told({"relu": [0.70] * 3, "gelu": [0.72] * 3, "tanh": SAME[:3]}, tmp_path)
     assert "nan" not in everything(answer, kinds)
@@ -266,3 +267,51 @@ def test_images_can_decide_what_seeds_do_not(tmp_path):
     assert any("for these 1,000 images of val only" in text for text in kinds["finding"])
     _, kinds = told({"a": HIGH, "b": LOW}, tmp_path / "clear", folders=True)
     assert any("still leaves zero out" in text for text in kinds["finding"])
+
+
+UNEVEN = {
+    "small, 2 epochs": LOW,
+    "middle, 2 epochs": SAME,
+    "large, 2 epochs": HIGH,
+    "small, long": [0.9, 0.904, 0.902, 0.901, 0.903],
+}
+
+
+def test_a_study_of_uneven_cost_is_answered_budget_by_budget(tmp_path):
+    pflop = {"small, 2 epochs": 0.01, "middle, 2 epochs": 0.09, "large, 2 epochs": 0.1, "small, long": 0.1}
+    overrides = {label: {"train.epochs": 4 if label == "small, long" else 2} for label in UNEVEN}
+    answer, kinds = told(UNEVEN, tmp_path, pflop=pflop, overrides=overrides)
+    by_epochs, by_compute = answer.split(" With about the same compute ")
+    assert by_epochs.startswith("With 2 epochs each: large, 2 epochs and middle, 2 epochs lead")
+    assert "long" not in by_epochs
+    assert by_compute.startswith("(0.09 to 0.1 PFLOP a run): small, long is best of 3 and beats large, 2 epochs by")
+    assert any(
+        text.startswith("All arms together, whatever they cost: small, long is best of 4") for text in kinds["finding"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("pflop", "epochs"),
+    [
+        ([0.010, 0.011, 0.012, 0.0119], [2, 2, 2, 4]),  # they cost the same
+        ([0.01, 0.02, 0.04, 0.08], [2, 2, 2, 2]),  # no three of one budget but all
+        ([0.01, 0.02, 0.04, 0.08], [2, 2, 3, 3]),  # two arms make no budget
+        ([0.01, 0.0, 0.04, 0.08], [2, 2, 2, 4]),  # a cost is not known
+    ],
+)
+def test_without_several_arms_of_one_budget_there_is_one_answer(pflop, epochs, tmp_path):
+    costs = dict(zip(UNEVEN, pflop, strict=True))
+    overrides = {label: {"train.epochs": number} for label, number in zip(UNEVEN, epochs, strict=True)}
+    overrides["small, long"]["model.convnet.activation"] = "tanh"  # no grid
+    answer, _ = told(UNEVEN, tmp_path, pflop=costs, overrides=overrides)
+    assert answer.startswith("small, long is best of 4 and beats")
+
+
+def test_budgets_are_corrected_for_all_pairs_of_the_study(tmp_path):
+    pflop = {"small, 2 epochs": 0.01, "middle, 2 epochs": 0.09, "large, 2 epochs": 0.1, "small, long": 0.1}
+    record = make_record(tmp_path, UNEVEN, pflop=pflop, folders=False)
+    findings = find(record, Evidence())
+    (budget,) = equal_budgets(findings)
+    assert {arm.label for arm in budget.findings.arms} == set(UNEVEN) - {"small, 2 epochs"}
+    assert set(budget.findings.pairs) < set(findings.pairs)
+    assert len(budget.findings.pairs) == 3

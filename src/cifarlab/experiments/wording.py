@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from cifarlab.differences import detectable_difference, seeds_needed
+from cifarlab.experiments.budgets import equal_budgets
 from cifarlab.experiments.caveats import Sentence, caveats
 from cifarlab.experiments.findings import ALPHA, ArmSummary, Effects, Findings, Pair, pooled_sd
 from cifarlab.phrases import (
@@ -45,6 +46,9 @@ def tell(findings: Findings) -> list[Sentence]:
         # an average over fields that depend on each other answers nothing
         arms_first = findings.effects.interacts
         told = [*told, *effects] if arms_first else [*effects[:-1], f"The arms one by one: {told[0]}", effects[-1]]
+    elif budgets := equal_budgets(findings):
+        answer = " ".join(f"With {budget.words}: {_ranking(budget.findings)}" for budget in budgets)
+        told = [answer, f"All arms together, whatever they cost: {told[0]}"]
     texts = [*told, *_more_findings(findings)]
     sentences = [Sentence("answer", texts[0]), *(Sentence("finding", text) for text in texts[1:])]
     sentences += [Sentence("open", text) for text in _open(findings)]
@@ -79,7 +83,7 @@ def _ranking(findings: Findings) -> str:
     best, won, level = contenders(findings)
     seeds = seeds_of(arm.n for arm in tested)
     if won and not level:
-        return f"{best.label} is best{f' of {len(tested)}' if len(tested) > 2 else ''}: it beats {claims(won)}."
+        return f"{best.label} is best{f' of {len(tested)}' if len(tested) > 2 else ''} and beats {claims(won)}."
     names = [pair.second for pair in level]
     if won:
         leading = [arm.label for arm in tested[: 1 + len(level)]] == [best.label, *names]
