@@ -312,8 +312,8 @@ def test_a_study_is_listed_with_its_answer_and_its_command(docs, tmp_path):
     (tmp_path / "activations").mkdir()
     (tmp_path / "activations" / "study.json").write_text(json.dumps(study))
     assert docs.studies.studies_page(tmp_path).splitlines()[9] == (
-        "| [activations](activations/README.md) | Which is best? (Made smaller: images of 24 pixels, 5 epochs.) | gelu beats \\| relu. "
-        "| 2 of 3, 2026-11-21, Xeon, torch 2.13.0 | `cifarlab study --preset activations` |"
+        "| [activations](activations/README.md) | Which is best? (Made smaller: images of 24 pixels, 5 epochs.) "
+        "| gelu beats \\| relu. | 2 of 3, 2026-11-21, Xeon, torch 2.13.0 | `cifarlab study --preset activations` |"
     )
 
 
