@@ -27,6 +27,7 @@ from cifarlab.plots.curves import plot_curves
 from cifarlab.plots.style import save_figure
 from cifarlab.run import FORMAT_VERSION, Predictions, Run
 from cifarlab.training.checkpoint import TrainState, unpack_state
+from cifarlab.training.compiling import will_compile_loops
 from cifarlab.training.distributed import World, joined, shared_logits
 from cifarlab.training.loop import Hooks, StepReport, build_state, fit, judged_model
 
@@ -137,8 +138,12 @@ def _decide_precision(config: Config, device: torch.device, notify: Callable[[st
     return precision
 
 
-def _without_missing_compiler(config: Config, device: torch.device, notify: Callable[[str], None]) -> Config:
+def _as_it_can_compile(
+    config: Config, state: TrainState, device: torch.device, notify: Callable[[str], None]
+) -> Config:
     compiles, notice = decide_compile(config.train.compile, device)
+    if compiles and will_compile_loops(state, device):
+        notice = "compiling loops for this processor, some twenty seconds; they are kept for later runs"
     if notice:
         notify(notice)
     return replace(config, train=replace(config.train, compile=compiles))
@@ -205,7 +210,7 @@ def _finish(
 ) -> Run:
     """Train to the end and write what a finished run holds."""
     hooks, first_step = _noting_first_step(hooks, started)
-    fit(_without_missing_compiler(config, device, notify), state, splits, device, run, hooks, ranks)
+    fit(_as_it_can_compile(config, state, device, notify), state, splits, device, run, hooks, ranks)
     model = judged_model(state)
     if config.train.keep == "best" and state.best_weights:
         model.load_state_dict(state.best_weights)

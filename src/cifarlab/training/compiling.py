@@ -1,4 +1,4 @@
-"""torch.compile where it earns its time: the model on a GPU, loops of speednet on a CPU."""
+"""Compiling where it earns its time: the model on a GPU, by torch.compile, and loops of speednet on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from cifarlab.config import Config
 from cifarlab.data.loader import BatchLoader
 from cifarlab.device import autocast
-from cifarlab.models import ImageClassifier
+from cifarlab.models import ImageClassifier, fused
 from cifarlab.models.speednet import Speednet
 from cifarlab.training.checkpoint import TrainState
 from cifarlab.training.schedule import training_size
@@ -28,6 +28,13 @@ def compiled(config: Config, model: nn.Module, device: torch.device) -> nn.Modul
     return torch.compile(model) if config.train.compile else model  # type: ignore[return-value]
 
 
+def will_compile_loops(state: TrainState, device: torch.device) -> bool:
+    """Return whether speednet's loops, if they are asked for, are not there from an earlier run of this machine."""
+    assert isinstance(state.model, ImageClassifier)
+    dtype = torch.bfloat16 if state.progress.precision == "bf16" else torch.float32
+    return isinstance(state.model.network, Speednet) and device.type == "cpu" and not fused.is_kept(dtype)
+
+
 def warm_up(
     config: Config,
     state: TrainState,
@@ -35,7 +42,7 @@ def warm_up(
     loader: BatchLoader,
     device: torch.device,
 ) -> None:
-    """Make torch.compile do its work for every resolution before the clock runs, and put back what that changed."""
+    """Have everything compiled, for every resolution, before the clock runs, and put back what that changed."""
     model = state.model
     assert isinstance(model, ImageClassifier)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,80 @@
+"""Loops compiled ahead of time: kept for later processes, which need no compiler, and told plainly if they fail."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cifarlab.errors import RunError
+from cifarlab.models.loops import Loop
+
+LATER = """
+import sys, torch
+from cifarlab.models import fused
+x = torch.randn(2, 9, 11, 5)
+assert torch.equal(fused._pool_loop(x)[0], fused._pool(x)[0])
+print([name for name in ("torch._dynamo", "torch._inductor.codecache") if name in sys.modules])
+"""
+
+
+def add_and_double(x_NC, y_C):
+    return x_NC + y_C, 2 * x_NC
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "cifarlab" / "loops"
+
+
+def make_loop():
+    return Loop(add_and_double, "add", lambda dtype: (torch.zeros(300, 40, dtype=dtype), torch.zeros(40)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the user's cache lies is told by XDG_CACHE_HOME")
+def test_a_failure_is_one_line_that_says_what_to_do_and_leaves_nothing(cache, monkeypatch):
+    def fail(*args, **options):
+        raise OSError("no space left on device\nand more")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    with pytest.raises(RunError, match=r"compiling add failed \(no space left on device\); train with --no-train"):
+        make_loop()(torch.zeros(3, 4), torch.zeros(4))
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_what_is_kept_is_told_apart_by_all_it_depends_on(monkeypatch):
+    kept = {make_loop()._package(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    assert make_loop()._package(torch.float32) in kept
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    kept.add(make_loop()._package(torch.float32))
+    monkeypatch.setattr(torch, "__version__", "0.0.1")
+    kept.add(make_loop()._package(torch.float32))
+    monkeypatch.setattr("inspect.getsource", lambda module: "other code")
+    kept.add(make_loop()._package(torch.float32))
+    monkeypatch.setattr("cifarlab.models.loops.instruction_sets", lambda: {"avx2": True, "abacus": True})
+    kept.add(make_loop()._package(torch.float32))
+    assert len(kept) == 6
+
+
+@pytest.mark.slow
+def test_it_computes_the_same_for_every_size_and_is_compiled_once(cache, monkeypatch):
+    loop = make_loop()
+    for rows, columns in ((300, 40), (1, 7), (33, 1)):
+        x, y = torch.randn(rows, columns), torch.randn(columns)
+        for ours, theirs in zip(loop(x, y), add_and_double(x, y), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".pt2"]
+    monkeypatch.setattr(Loop, "_compile", None)
+    assert torch.equal(make_loop()(x, y)[0], loop(x, y)[0])
+
+
+@pytest.mark.slow
+def test_a_later_process_loads_no_compiler():
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", LATER], capture_output=True, text=True, check=True, env=dict(os.environ)
+        )
+    assert done.stdout.strip() == "[]"
