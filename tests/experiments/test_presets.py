@@ -1,13 +1,20 @@
 """Presets: valid, about what they say they are about, and fair where they claim to be."""
 
 import dataclasses
+import shlex
 
 import pytest
 from tests.experiments.workers import ONE_OF_EACH
 
+from cifarlab.cli_arguments import TrainArguments
+from cifarlab.cli_tools import parse
+from cifarlab.config import Config
+from cifarlab.config_yaml import config_to_dict
 from cifarlab.errors import UsageError
 from cifarlab.experiments.ablation import ablation_arms
 from cifarlab.experiments.arms import check_spec
+from cifarlab.experiments.fields import with_values
+from cifarlab.experiments.page import flag
 from cifarlab.experiments.presets import PRESETS, preset_spec
 from cifarlab.experiments.study import trial_config
 from cifarlab.models import build_model
@@ -33,6 +40,18 @@ def test_every_preset_can_be_trained_as_it_is(name):
         recipe.data.train_limit,
     )
     assert changed == bool(PRESETS[name].shortened), "what is shortened is said, and nothing else"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_flags_a_page_shows_are_understood_by_train(name):
+    spec = preset_spec(name)
+    names = [field.name for field in dataclasses.fields(Config)]
+    base = TrainArguments(**{field: getattr(spec.base, field) for field in names})
+    for arm in spec.arms:
+        words = shlex.split(" ".join(flag(*field) for field in arm.overrides.items()))
+        found = parse(TrainArguments, "train", [spec.base.recipe, *words], base)
+        as_config = Config(**{field: getattr(found, field) for field in names})
+        assert config_to_dict(as_config) == config_to_dict(with_values(spec.base, arm.overrides)), arm.label
 
 
 def test_architectures_at_equal_compute_differ_by_less_than_a_step():

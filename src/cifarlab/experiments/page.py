@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +159,21 @@ def _needed(arm: ArmSummary) -> list[int | None]:
 
 def _varied(record: StudyRecord) -> list[tuple[str, str]]:
     """Return for every arm what it changes of the base configuration, as flags."""
-    return [
-        (arm.label, " ".join(f"--{name} {value_text(value)}" for name, value in arm.overrides.items()))
-        for arm in record.spec.arms
-    ]
+    return [(arm.label, " ".join(flag(*field) for field in arm.overrides.items())) for arm in record.spec.arms]
+
+
+def flag(name: str, value: Any) -> str:
+    """Return a field and its value as ``cifarlab train`` takes them: lists as their numbers, truth values by 'no-'."""
+    section, dot, last = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        return f"--{section}{dot}{'' if value else 'no-'}{last}"
+    return " ".join([f"--{section}{dot}{last}", *map(shlex.quote, _words(value))])
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, (list, tuple)):
+        return [word for item in value for word in _words(item)]
+    return [value_text(value)]
 
 
 def _environment() -> Environment:
