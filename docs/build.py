@@ -47,7 +47,8 @@ def results_page(results: list[Result], comparisons: list[Result]) -> str:
         "uint8 images in memory and a built model to final weights and the evaluation of the test split with the "
         "recipe's views, in the run's precision; the wall clock from the start of a process to its result on disk. "
         "Intervals are Student's, 95 %, of the mean over seeds. 'Earlier settings' marks a recipe that has changed "
-        "since it was measured.",
+        "since it was measured; a change of the code alone is not marked, so the commit that was measured stands "
+        "beside each command.",
         "## Targets",
         targets_tables(results, comparisons),
         "What holds a figure short of its target, and what was tried: [targets.md](targets.md).",
@@ -68,6 +69,11 @@ def results_page(results: list[Result], comparisons: list[Result]) -> str:
         *([measured_table(predecessors)] if predecessors else []),
     ]
     parts += inference_parts(DOCS / "results")
+    parts += [
+        "## Single runs",
+        "Accuracies are shares, `epochs` counts an unfinished last one too; "
+        "[benchmarks/README.md](../benchmarks/README.md) has every column.",
+    ]
     return "\n\n".join([*parts, *map(runs_section, results)]) + "\n"
 
 

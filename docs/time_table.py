@@ -321,6 +321,7 @@ def command(result: Result) -> str:
     """Return the command that measures a result again."""
     flags = ["--wall"] if result.get("wall") else []
     flags += [f"--max-minutes {result['max_minutes']:g}"] if result.get("max_minutes") else []
+    flags += [] if result.get("clocks", True) else ["--no-clocks"]
     seeds = len(result["runs"])
     return " ".join(["python benchmarks/time_to_accuracy.py", *result["arms"], f"--seeds {seeds}", *flags])
 
@@ -334,6 +335,8 @@ def runs_section(result: Result) -> str:
     facts = [f"{result['num_train']:,} training images"]
     facts += [result["precision"]] if "precision" in result else []
     facts += [cut_note(result)] if cut_note(result) else []
+    commit = result["environment"].get("git_commit")
+    facts += [f"commit {commit[:7]}"] if commit else []
     facts += [] if is_current(result) else ["settings have changed since"]
     return (
         f"## {result['recipe']} on {machine(result)}\n\n"

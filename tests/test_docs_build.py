@@ -187,6 +187,16 @@ def test_a_single_run_has_no_spread_and_a_cut_one_says_where(docs):
     assert "`python benchmarks/time_to_accuracy.py fast90 --seeds 1 --max-minutes 20`" in docs.table.runs_section(cut)
 
 
+def test_single_runs_stand_with_the_command_and_the_commit_that_gave_them(docs):
+    one = result(clocks=False, where={**XEON, "git_commit": "0123456789abcdef"})
+    text = docs.table.runs_section(one)
+    assert "`python benchmarks/time_to_accuracy.py fast90 --seeds 5 --no-clocks`" in text
+    assert "commit 0123456;" in text
+    timed = docs.table.runs_section(result())
+    assert "--no-clocks" not in timed
+    assert "commit" not in timed
+
+
 def test_files_of_other_kinds_and_of_validation_are_left_alone(docs, tmp_path):
     contents = {
         "fast90_a": result(),
@@ -305,16 +315,22 @@ def test_a_study_is_listed_with_its_answer_and_its_command(docs, tmp_path):
         "name": "activations",
         "question": "Which is best?",
         "sentences": [{"kind": "answer", "text": "gelu beats | relu."}, {"kind": "finding", "text": "not this"}],
-        "trials": [{"state": "complete"}, {"state": "complete"}, {"state": "failed"}],
+        "trials": [
+            {"state": "complete", "figures": {"train_clock_seconds": 65.0}},
+            {"state": "complete", "figures": {"train_clock_seconds": 60.0}},
+            {"state": "failed", "figures": {}},
+        ],
         "made": {"cpu": ["Xeon"], "gpu": [], "torch": ["2.13.0"], "last": "2026-11-21T10:00:00+00:00"},
     }
     study["made"]["commands"] = ["cifarlab study --preset activations"]
     (tmp_path / "activations").mkdir()
     (tmp_path / "activations" / "study.json").write_text(json.dumps(study))
-    assert docs.studies.studies_page(tmp_path).splitlines()[9] == (
+    listed = [line for line in docs.studies.studies_page(tmp_path).splitlines() if line.startswith("| [activations]")]
+    assert listed == [
         "| [activations](activations/README.md) | Which is best? (Made smaller: images of 24 pixels, 5 epochs.) "
-        "| gelu beats \\| relu. | 2 of 3, 2026-11-21, Xeon, torch 2.13.0 | `cifarlab study --preset activations` |"
-    )
+        "| gelu beats \\| relu. | 2 of 3, 2 min 05 s, 2026-11-21, Xeon, torch 2.13.0 "
+        "| `cifarlab study --preset activations` |"
+    ]
 
 
 @pytest.mark.parametrize(
