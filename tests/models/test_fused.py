@@ -16,8 +16,13 @@ from cifarlab.training.batch_norm import global_batch_norm
 @pytest.fixture(params=["eager", pytest.param("compiled", marks=pytest.mark.slow)], autouse=True)
 def stance(request, monkeypatch):
     """Without the compiler, which takes seconds, and, in the slow tests, with it."""
+
+    def run_eagerly(self, *tensors):
+        assert all(tensor.is_contiguous() for tensor in tensors)  # compiled loops read memory as it lies
+        return self._function(*tensors)
+
     if request.param == "eager":
-        monkeypatch.setattr(Loop, "__call__", lambda self, *tensors: self._function(*tensors))
+        monkeypatch.setattr(Loop, "__call__", run_eagerly)
 
 
 def values(*shape, seed=0):
@@ -83,6 +88,13 @@ def test_a_shortcut_is_added_before_the_activation_and_has_its_gradient(kind):
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(way.grad, other_way.grad, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(norm.bias.grad, reference.bias.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_a_single_image_in_another_memory_order_is_copied():
+    x, way = (values(1, 6, 5, 7, seed=seed).detach().contiguous() for seed in (0, 2))
+    norm, reference = norms(6)
+    y = fused.norm_activate(x, norm, "relu", shortcut_NCHW=way)
+    torch.testing.assert_close(y, F.relu(reference(x) + way), atol=1e-5, rtol=1e-4)
 
 
 def test_a_mean_far_from_zero_costs_no_digits():

@@ -230,8 +230,11 @@ def norm_activate(
     assert norm.momentum is not None
     assert not norm.weight.requires_grad
     num, channels, height, width = x_NCHW.shape
-    x_MC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
-    shortcut_MC = None if shortcut_NCHW is None else shortcut_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
+    # of a single image in another order reshape makes a view whose channels lie apart
+    x_MC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()
+    shortcut_MC = None
+    if shortcut_NCHW is not None:
+        shortcut_MC = shortcut_NCHW.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()
     y_MC, mean_C, var_C = _NormActivate.apply(  # type: ignore[no-untyped-call]
         x_MC, shortcut_MC, norm.bias, norm.weight, norm.running_mean, (norm.eps, activation)
     )
