@@ -8,6 +8,7 @@ import pytest
 from cifarlab import environment, machine
 from cifarlab.machine import (
     Processor,
+    all_instruction_sets,
     count_cores,
     cpu_name,
     cpu_quota,
@@ -52,6 +53,14 @@ def test_processor_is_named_with_the_instruction_sets_that_matter(tmp_path):
 def test_avx512_is_not_taken_for_avx512_bf16(tmp_path):
     root = write(tmp_path, {"/proc/cpuinfo": "flags\t: avx512f avx512_vnni\n"})
     assert [name for name, there in instruction_sets(root).items() if there] == ["avx512f"]
+
+
+def test_processors_are_told_apart_by_every_instruction_set_they_have(tmp_path):
+    told = []
+    for number, flags in enumerate(("avx2 avx512f", "avx512f avx2", "avx2 avx512f avx512_vbmi", "")):
+        root = write(tmp_path / str(number), {"/proc/cpuinfo": f"model name\t: Xeon\nflags\t: {flags}\n"})
+        told.append(all_instruction_sets(root))
+    assert told == ["avx2 avx512f", "avx2 avx512f", "avx2 avx512_vbmi avx512f", "Xeon"]
 
 
 def test_arm_processors_are_asked_for_their_own_sets(tmp_path):

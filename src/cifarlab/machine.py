@@ -168,6 +168,16 @@ def instruction_sets(root: Path = _ROOT) -> dict[str, bool]:
     return {}
 
 
+def all_instruction_sets(root: Path = _ROOT) -> str:
+    """Return all that the system tells of instruction sets, to tell processors apart that run each other's code or not.
+
+    Those of :func:`instruction_sets` do not suffice: of two processors with AVX-512 one may lack its later parts.
+    """
+    cpuinfo = _cpuinfo(root)
+    names = cpuinfo.get("flags") or cpuinfo.get("Features") or _sysctl().get("machdep.cpu.leaf7_features", "")
+    return " ".join(sorted(names.split())) or cpu_name(root)
+
+
 def cgroup_folders(controller: str, root: Path = _ROOT) -> list[Path]:
     """Return the folders that may hold limits of this process, its own group first, then those around it.
 

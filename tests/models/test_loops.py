@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from cifarlab.errors import RunError
+from cifarlab.models import loops
 from cifarlab.models.loops import Loop
 
 LATER = """
@@ -44,6 +46,39 @@ def test_a_failure_is_one_line_that_says_what_to_do_and_leaves_nothing(cache, mo
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
+def test_a_file_cut_short_is_made_anew(monkeypatch):
+    loop, x, y = make_loop(), torch.ones(3, 4), torch.ones(4)
+    package = loop._package(torch.float32)
+    package.parent.mkdir(parents=True)
+    package.write_bytes(b"PK\x03\x04 and no more")
+    monkeypatch.setattr(Loop, "_compile", lambda self, package, dtype: lambda tensors: list(add_and_double(*tensors)))
+    assert torch.equal(loop(x, y)[0], x + y)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the user's cache lies is told by XDG_CACHE_HOME")
+@pytest.mark.parametrize("writable", [True, False])
+def test_where_nothing_can_be_kept_it_is_compiled_for_this_process(tmp_path, monkeypatch, writable):
+    if not writable:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+    def compile_nothing(program, *, package_path, inductor_configs):
+        Path(package_path).write_bytes(b"compiled")
+        return package_path
+
+    def load(package):
+        assert package.read_bytes() == b"compiled"
+        return lambda tensors: list(add_and_double(*tensors))
+
+    monkeypatch.setattr(torch.export, "export", lambda *args, **options: None)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_nothing)
+    monkeypatch.setattr(loops, "_open", load)
+    x, y = torch.ones(3, 4), torch.ones(4)
+    loop = make_loop()
+    assert torch.equal(loop(x, y)[0], x + y)
+    assert loop.is_kept(torch.float32) == writable
+
+
 def test_what_is_kept_is_told_apart_by_all_it_depends_on(monkeypatch):
     kept = {make_loop()._package(dtype) for dtype in (torch.float32, torch.bfloat16)}
     assert make_loop()._package(torch.float32) in kept
@@ -54,7 +89,7 @@ def test_what_is_kept_is_told_apart_by_all_it_depends_on(monkeypatch):
     kept.add(make_loop()._package(torch.float32))
     monkeypatch.setattr("inspect.getsource", lambda module: "other code")
     kept.add(make_loop()._package(torch.float32))
-    monkeypatch.setattr("cifarlab.models.loops.instruction_sets", lambda: {"avx2": True, "abacus": True})
+    monkeypatch.setattr(loops, "all_instruction_sets", lambda: "abacus avx2")
     kept.add(make_loop()._package(torch.float32))
     assert len(kept) == 6
 

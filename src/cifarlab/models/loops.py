@@ -7,6 +7,7 @@ brings the compiler's modules back, so the class behind it is taken where torch 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import platform
@@ -20,7 +21,7 @@ import torch
 from torch import nn
 
 from cifarlab.errors import RunError
-from cifarlab.machine import instruction_sets
+from cifarlab.machine import all_instruction_sets
 
 Function = Callable[..., tuple[torch.Tensor, ...]]
 Runner = Callable[[list[torch.Tensor]], list[torch.Tensor]]
@@ -60,20 +61,16 @@ class Loop:
 
     def _load(self, dtype: torch.dtype) -> Runner:
         package = self._package(dtype)
-        if not package.is_file():
-            try:
-                self._compile(package, dtype)
-            except Exception as error:  # whatever compiler and linker may do
-                first_line = next(iter(str(error).splitlines()), type(error).__name__)
-                raise RunError(
-                    f"compiling {self._name} failed ({first_line[:200]}); train with --no-train.compile, more slowly"
-                ) from error
-        loader = getattr(getattr(torch._C, "_aoti", None), "AOTIModelPackageLoader", None)
-        if loader is not None:
-            run: Runner = loader(str(package), "model", False, 1, -1).run
-            return run
-        public = torch._inductor.aoti_load_package(str(package))
-        return lambda tensors: list(public(*tensors))
+        if package.is_file():
+            with contextlib.suppress(RuntimeError):  # a file cut short, when a machine or a disk gave out, is made anew
+                return _open(package)
+        try:
+            return self._compile(package, dtype)
+        except Exception as error:  # whatever compiler and linker may do
+            first_line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise RunError(
+                f"compiling {self._name} failed ({first_line[:200]}); train with --no-train.compile, more slowly"
+            ) from error
 
     def _package(self, dtype: torch.dtype) -> Path:
         """Return where the compiled form is kept: what it depends on is in the name."""
@@ -84,17 +81,16 @@ class Loop:
             inspect.getsource(module) if module else "",
             torch.__version__,
             platform.machine(),
-            sorted(name for name, there in instruction_sets().items() if there),
+            all_instruction_sets(),  # the compiler takes whatever this processor has
             torch.get_num_threads(),  # written into the code
         )
         digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         return platformdirs.user_cache_path("cifarlab") / "loops" / digest / f"{self._name}_{dtype}.pt2"
 
-    def _compile(self, package: Path, dtype: torch.dtype) -> None:
-        package.parent.mkdir(parents=True, exist_ok=True)
+    def _compile(self, package: Path, dtype: torch.dtype) -> Runner:
         examples = self._examples(dtype)
         sizes = [dict.fromkeys(range(example.ndim), torch.export.Dim.AUTO) for example in examples]
-        with tempfile.TemporaryDirectory(dir=package.parent) as folder, warnings.catch_warnings():
+        with tempfile.TemporaryDirectory(dir=_folder_for(package)) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with torch.no_grad(), torch.autocast("cpu", enabled=False):
                 program = torch.export.export(_Module(self._function), examples, dynamic_shapes=(tuple(sizes),))
@@ -103,7 +99,34 @@ class Loop:
                     package_path=str(Path(folder) / package.name),
                     inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},
                 )
-            Path(done).replace(package)  # another process may be doing the same
+            run = _open(Path(done))
+            with contextlib.suppress(OSError):  # where nothing can be kept, this process has it all the same
+                Path(done).replace(package)  # another process may be doing the same
+        return run
+
+
+def _folder_for(package: Path) -> Path | None:
+    """Return the folder to keep a package in, which is made; None, for any other, if it cannot be written."""
+    try:
+        package.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=package.parent):
+            return package.parent
+    except OSError:
+        return None
+
+
+def _open(package: Path) -> Runner:
+    """Load a compiled form; the file is not needed any more afterwards.
+
+    Raises:
+        RuntimeError: If the file is damaged.
+    """
+    loader = getattr(getattr(torch._C, "_aoti", None), "AOTIModelPackageLoader", None)
+    if loader is not None:
+        run: Runner = loader(str(package), "model", False, 1, -1).run
+        return run
+    public = torch._inductor.aoti_load_package(str(package))
+    return lambda tensors: list(public(*tensors))
 
 
 class _Module(nn.Module):
