@@ -11,6 +11,7 @@ from cifarlab.training.compiling import will_compile_loops
 
 SMALL = {
     "speednet": ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(8, 8, 8))),
+    "without loops": ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(8, 8, 8), activation="elu")),
     "convnet": ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((1, 4),), hidden=())),
 }
 
@@ -24,8 +25,10 @@ def state_of(name, precision="bf16"):
 def test_only_a_speednet_on_a_cpu_waits_and_only_where_nothing_is_kept(monkeypatch, precision):
     kept = set()
     monkeypatch.setattr(Loop, "is_kept", lambda self, dtype: dtype in kept)
-    assert will_compile_loops(state_of("speednet", precision), torch.device("cpu"))
-    assert not will_compile_loops(state_of("speednet", precision), torch.device("cuda"))
-    assert not will_compile_loops(state_of("convnet", precision), torch.device("cpu"))
+    assert will_compile_loops(state_of("speednet", precision), torch.device("cpu"), 1)
+    assert not will_compile_loops(state_of("speednet", precision), torch.device("cuda"), 1)
+    assert not will_compile_loops(state_of("convnet", precision), torch.device("cpu"), 1)
+    assert not will_compile_loops(state_of("without loops", precision), torch.device("cpu"), 1)
+    assert not will_compile_loops(state_of("speednet", precision), torch.device("cpu"), 2)
     kept.add({"bf16": torch.bfloat16, "fp32": torch.float32}[precision])
-    assert not will_compile_loops(state_of("speednet", precision), torch.device("cpu"))
+    assert not will_compile_loops(state_of("speednet", precision), torch.device("cpu"), 1)

@@ -139,10 +139,10 @@ def _decide_precision(config: Config, device: torch.device, notify: Callable[[st
 
 
 def _as_it_can_compile(
-    config: Config, state: TrainState, device: torch.device, notify: Callable[[str], None]
+    config: Config, state: TrainState, device: torch.device, notify: Callable[[str], None], ranks: World
 ) -> Config:
     compiles, notice = decide_compile(config.train.compile, device)
-    if compiles and will_compile_loops(state, device):
+    if compiles and will_compile_loops(state, device, ranks.size):
         notice = "compiling loops for this processor, some twenty seconds; they are kept for later runs"
     if notice:
         notify(notice)
@@ -210,7 +210,7 @@ def _finish(
 ) -> Run:
     """Train to the end and write what a finished run holds."""
     hooks, first_step = _noting_first_step(hooks, started)
-    fit(_as_it_can_compile(config, state, device, notify), state, splits, device, run, hooks, ranks)
+    fit(_as_it_can_compile(config, state, device, notify, ranks), state, splits, device, run, hooks, ranks)
     model = judged_model(state)
     if config.train.keep == "best" and state.best_weights:
         model.load_state_dict(state.best_weights)

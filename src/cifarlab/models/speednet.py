@@ -94,7 +94,7 @@ class Speednet(nn.Module):
         self.whiten = nn.Conv2d(3, whitened, config.whiten_kernel, stride=config.whiten_stride)
         self.whiten.weight.requires_grad_(False)
         self.whiten.bias = nn.Parameter(torch.zeros(whitened))
-        self.activation = ACTIVATIONS[config.activation]()
+        self.kind, self.activation = config.activation, ACTIVATIONS[config.activation]()
         widths = (whitened, *config.widths)
         first_pools = config.whiten_stride == 1
         self.groups = nn.Sequential(
@@ -110,6 +110,11 @@ class Speednet(nn.Module):
         for group in self.groups:
             assert isinstance(group, Group)
             group.fused = on
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether there are compiled loops for the activation."""
+        return self.kind in fused.ACTIVATIONS
 
     def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
         """Set the first layer to whitening filters and their negatives.

@@ -28,11 +28,16 @@ def compiled(config: Config, model: nn.Module, device: torch.device) -> nn.Modul
     return torch.compile(model) if config.train.compile else model  # type: ignore[return-value]
 
 
-def will_compile_loops(state: TrainState, device: torch.device) -> bool:
-    """Return whether speednet's loops, if they are asked for, are not there from an earlier run of this machine."""
+def will_compile_loops(state: TrainState, device: torch.device, num_ranks: int) -> bool:
+    """Return whether speednet's loops, if they are asked for, are not there from an earlier run of this machine.
+
+    Several ranks train without them, and so does an activation that they do not have.
+    """
     assert isinstance(state.model, ImageClassifier)
-    dtype = torch.bfloat16 if state.progress.precision == "bf16" else torch.float32
-    return isinstance(state.model.network, Speednet) and device.type == "cpu" and not fused.is_kept(dtype)
+    network = state.model.network
+    if not isinstance(network, Speednet) or device.type != "cpu" or num_ranks > 1 or not network.has_loops:
+        return False
+    return not fused.is_kept(torch.bfloat16 if state.progress.precision == "bf16" else torch.float32)
 
 
 def warm_up(
