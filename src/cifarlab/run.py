@@ -224,6 +224,10 @@ class Run:
         for old in sorted(folder.glob("step-*.safetensors"))[:-_CHECKPOINTS_KEPT]:
             old.unlink(missing_ok=True)
 
+    def checkpoint_steps(self) -> list[int]:
+        """Return after how many steps the training states that are kept were saved."""
+        return [int(path.stem.removeprefix("step-")) for path in (self.path / "checkpoint").glob("step-*.safetensors")]
+
     def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Return the newest readable training state; None if there is none.
 

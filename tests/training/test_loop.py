@@ -236,7 +236,10 @@ def test_non_finite_loss_names_step_and_rate_and_keeps_the_last_good_state(confi
     assert "lower --optimizer.lr" in str(error.value)
 
 
-def test_state_before_a_non_finite_loss_can_be_loaded(config, monkeypatch):
+@pytest.mark.parametrize(
+    ("every", "kept"), [(1, "the state after step 8 is kept"), (2, "the state after step 8"), (3, "no state was saved")]
+)
+def test_state_before_a_non_finite_loss_can_be_loaded(config, monkeypatch, every, kept):
     from cifarlab.training import loop
 
     real = F.cross_entropy
@@ -248,9 +251,13 @@ def test_state_before_a_non_finite_loss_can_be_loaded(config, monkeypatch):
 
     poisoned.calls = 0
     monkeypatch.setattr(loop.F, "cross_entropy", poisoned)
-    with pytest.raises(NonFiniteLossError, match="the state after epoch 2 is kept"):
-        train(config)
-    tensors, values = Run.open(config.recipe).load_checkpoint()
+    with pytest.raises(NonFiniteLossError, match=kept):
+        train(with_fields(config, train__checkpoint_epochs=every))
+    packed = Run.open(config.recipe).load_checkpoint()
+    assert (packed is None) == (every == 3)
+    if packed is None:
+        return
+    tensors, values = packed
     assert values["progress"]["step"] == 8
     assert all(value.isfinite().all() for value in tensors.values() if value.is_floating_point())
 

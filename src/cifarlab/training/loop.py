@@ -269,8 +269,8 @@ def _check_finite(fitting: Fit, losses: list[float], first_step: int) -> None:
         if loss - loss == 0:  # false for NaN and for both infinities
             continue
         lr = fitting.state.optimizers[0].param_groups[0]["lr"]
-        saved = len(fitting.state.progress.records)
-        kept = f"the state after epoch {saved} is kept in {fitting.run.path}" if saved else "no epoch was finished"
+        saved = fitting.run.checkpoint_steps()  # not every epoch saves one
+        kept = f"the state after step {max(saved)} is kept in {fitting.run.path}" if saved else "no state was saved"
         raise NonFiniteLossError(
             f"the loss became {loss} at step {first_step + offset} with learning rate {lr:.3g}; {kept}; "
             "lower --optimizer.lr or set --optimizer.grad-clip 1"
