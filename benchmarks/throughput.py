@@ -35,7 +35,7 @@ from cifarlab.config_yaml import changed_fields, config_to_dict
 from cifarlab.data import Splits, load_splits
 from cifarlab.device import autocast, choose_device, choose_precision, keep_freed_memory
 from cifarlab.environment import describe_environment
-from cifarlab.errors import CifarlabError, RunError
+from cifarlab.errors import CifarlabError, RunError, UsageError
 from cifarlab.export import export_onnx, onnx_logits, open_onnx, quantize_onnx
 from cifarlab.inference import load_model
 from cifarlab.run import Run
@@ -169,6 +169,11 @@ def build_arms(
     return arms, skipped
 
 
+def whole_batches(images_NCHW: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Return eight whole batches, for each counts as one; of a small train set some images come again."""
+    return images_NCHW[torch.arange(8 * batch_size) % len(images_NCHW)]
+
+
 def measure_round(arm: Arm, images_NCHW: torch.Tensor, args: Arguments) -> None:
     """Measure one arm once: large batches, then single images; the first call of each is not timed."""
     batches = itertools.cycle(images_NCHW.split(args.batch_size))
@@ -246,7 +251,7 @@ def benchmark(run: Run, splits: Splits, device: torch.device, args: Arguments) -
         raise RunError(f"{run.path} has neither test nor validation images to state accuracy on")
     with tempfile.TemporaryDirectory() as folder:
         arms, skipped = build_arms(run, splits, device, Path(folder), args)
-    measure(arms, splits.train.images_NCHW[: 8 * args.batch_size], args)
+    measure(arms, whole_batches(splits.train.images_NCHW, args.batch_size), args)
     if name == "test":
         run.log_test_read(shlex.join(sys.argv), "accuracy of faster ways of inference against eager fp32")
     found = [answers(arm, judged.images_NCHW, args.batch_size) for arm in arms]
@@ -280,9 +285,11 @@ def benchmark(run: Run, splits: Splits, device: torch.device, args: Arguments) -
 def main() -> None:
     """Run the benchmark on every device asked for, print its tables, write its JSON files."""
     args = tyro.cli(Arguments)
+    devices = ["cpu", "cuda"] if args.device == "all" and torch.cuda.is_available() else [args.device]
+    if args.out is not None and len(devices) > 1:
+        raise UsageError("--out names the file of one device; add --device cpu or --device cuda")
     run = Run.open(args.run)
     run.require_finished()
-    devices = ["cpu", "cuda"] if args.device == "all" and torch.cuda.is_available() else [args.device]
     splits = load_splits(run.config.data)
     keep_freed_memory()
     torch.compiler.config.force_disable_caches = True  # or the time stated for compilation would not be all of it

@@ -15,6 +15,7 @@ import torch
 from tests.conftest import with_fields
 
 from cifarlab.commands.train import train
+from cifarlab.errors import UsageError
 
 pytestmark = [pytest.mark.xdist_group("onnx"), pytest.mark.usefixtures("without_curves")]
 
@@ -79,6 +80,21 @@ def test_rounds_alternate_and_begin_with_another_arm_each(bench, monkeypatch):
     arms = [replace(arm_of(bench, None), name=name) for name in "abc"]
     bench.measure(arms, torch.zeros(1), SimpleNamespace(rounds=3))
     assert "".join(order) == "abcbcacab"
+
+
+@pytest.mark.parametrize("count", [5, 32, 100, 999])
+def test_every_batch_that_is_timed_is_a_whole_one(bench, count):
+    images = torch.arange(count).view(-1, 1, 1, 1)
+    timed = bench.whole_batches(images, batch_size=32)
+    assert [len(batch) for batch in timed.split(32)] == [32] * 8
+    assert timed.flatten().unique().tolist() == list(range(min(count, 256)))
+
+
+def test_one_file_is_not_written_over_for_a_second_device(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "no-such-run", "--out", str(tmp_path / "one.json")])
+    with pytest.raises(UsageError, match="add --device cpu or --device cuda"):
+        bench.main()
 
 
 @pytest.fixture
