@@ -212,12 +212,18 @@ def find_ratio(comparisons: list[Result], result: Result) -> dict[str, Any] | No
         if one["ratio"]["n"] == 0 or machine(one) != machine(result):
             continue
         ratio: dict[str, Any] = one["ratio"]
-        if (one["first"], one["second"]) == (result["recipe"], YARDSTICK):
+        if (one["first"], one["second"]) == (result["recipe"], YARDSTICK) and _has_clocks_of(one, "first", result):
             return ratio
-        if (one["second"], one["first"]) == (result["recipe"], YARDSTICK):
+        if (one["second"], one["first"]) == (result["recipe"], YARDSTICK) and _has_clocks_of(one, "second", result):
             ends = ratio["interval"] and [1 / end for end in reversed(ratio["interval"])]
             return {"geometric_mean": 1 / ratio["geometric_mean"], "interval": ends, "n": ratio["n"]}
     return None
+
+
+def _has_clocks_of(one: Result, place: str, result: Result) -> bool:
+    """Return whether a comparison is of a result's own runs, not of runs that were measured anew since."""
+    clocks = {run["seed"]: run.get("train_clock_seconds") for run in result["runs"]}
+    return all(clocks.get(row["seed"]) == row[f"{place}_seconds"] for row in one["rounds"])
 
 
 def target_row(name: str, target: Target, result: Result | None, ratio: dict[str, Any] | None) -> list[str]:
