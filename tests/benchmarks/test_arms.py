@@ -102,7 +102,8 @@ def test_a_process_that_fails_or_trains_in_another_precision_gives_no_figures(mo
         modules.arms.measure(arm, 0)
 
 
-def test_a_long_arm_is_cut_at_the_end_of_an_epoch_and_judged_as_it_is(modules, arm):
+def test_a_long_arm_is_cut_at_the_end_of_an_epoch_and_judged_as_it_is(modules, arm, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFARLAB_RUNS", str(tmp_path / "all my runs"))
     whole = modules.arms.measure(arm, 0).figures
     cut = modules.arms.measure(replace(arm, max_minutes=1e-9), 0)
     assert cut.figures["cut"] is True
