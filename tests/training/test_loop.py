@@ -11,8 +11,8 @@ from tests.conftest import with_fields
 from torch.nn import functional as F
 
 from cifarlab.commands.train import resume, train
-from cifarlab.config import ModelConfig, ResnetConfig, SpeednetConfig
-from cifarlab.errors import NonFiniteLossError, RunError, StoppedError
+from cifarlab.config import ConvnetConfig, ModelConfig, ResnetConfig, SpeednetConfig
+from cifarlab.errors import ConfigError, NonFiniteLossError, RunError, StoppedError
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
 
@@ -260,6 +260,24 @@ def test_state_before_a_non_finite_loss_can_be_loaded(config, monkeypatch, every
     tensors, values = packed
     assert values["progress"]["step"] == 8
     assert all(value.isfinite().all() for value in tensors.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (ModelConfig(speednet=SpeednetConfig(widths=(8, 8, 8), whiten_kernel=3)), "at least 10 pixels, not 9"),
+        (
+            ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((1, 4),) * 4, pool_last=True, head="average")),
+            "halves the image 4 times, for which 9 pixels are too few",
+        ),
+    ],
+)
+def test_low_resolutions_that_do_not_suit_the_model_are_refused_before_anything_is_written(config, model, reason):
+    config = replace(with_fields(config, train__low_resolution=((0.5, 9),)), model=model)
+    with pytest.raises(ConfigError, match=f"{reason}; take larger sizes than 9 in train.low_resolution"):
+        train(config)
+    with pytest.raises(RunError, match="not a run folder"):
+        Run.open(config.recipe)
 
 
 def test_fractional_epochs(config):

@@ -6,6 +6,7 @@ checkpoint ends in the same bytes as one that was never stopped.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
 from cifarlab.data.loader import BatchLoader, make_plan
 from cifarlab.device import autocast, keep_freed_memory
-from cifarlab.errors import NonFiniteLossError, StoppedError
+from cifarlab.errors import ConfigError, NonFiniteLossError, StoppedError
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
 from cifarlab.models.speednet import Speednet
 from cifarlab.run import Run
@@ -88,8 +89,23 @@ def judged_model(state: TrainState) -> ImageClassifier:
     return model
 
 
+def _require_low_resolutions(config: Config, num_classes: int) -> None:
+    for _, size in config.train.low_resolution:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                build_model(config.model, num_classes, size)
+        except ConfigError as error:
+            cause = re.split("[:;] ", str(error))[0]  # what follows is advice on data.image_size
+            raise ConfigError(f"{cause}; take larger sizes than {size} in train.low_resolution") from error
+
+
 def build_state(config: Config, train: ImageSet, device: torch.device, precision: str) -> TrainState:
-    """Build model and optimisers from the seed and the training images."""
+    """Build model and optimisers from the seed and the training images.
+
+    Raises:
+        ConfigError: If the model does not fit the images, or those of train.low_resolution.
+    """
+    _require_low_resolutions(config, train.num_classes)
     torch.manual_seed(derive_seed(config.train.seed, "initialisation"))
     model = build_model(config.model, train.num_classes, config.data.image_size)
     start = time.perf_counter()
