@@ -280,6 +280,12 @@ def test_low_resolutions_that_do_not_suit_the_model_are_refused_before_anything_
         Run.open(config.recipe)
 
 
+def test_images_cannot_be_shifted_by_their_own_size(config):
+    with pytest.raises(ConfigError, match=r"augment\.translate must be less than the images' 16 pixels, not 16"):
+        train(with_fields(config, augment__translate=16))
+    train(with_fields(config, augment__translate=15, train__epochs=1))
+
+
 def test_fractional_epochs(config):
     run = train(with_fields(config, train__epochs=1.5))
     assert [record["step"] for record in run.metrics()] == [4, 6]

@@ -89,11 +89,16 @@ def judged_model(state: TrainState) -> ImageClassifier:
     return model
 
 
-def _require_low_resolutions(config: Config, num_classes: int) -> None:
+def _require_sizes(config: Config, train: ImageSet) -> None:
+    smallest_side = min(train.images_NCHW.shape[2:])
+    if config.augment.translate >= smallest_side:
+        raise ConfigError(
+            f"augment.translate must be less than the images' {smallest_side} pixels, not {config.augment.translate}"
+        )
     for _, size in config.train.low_resolution:
         try:
             with torch.random.fork_rng(devices=[]):
-                build_model(config.model, num_classes, size)
+                build_model(config.model, train.num_classes, size)
         except ConfigError as error:
             cause = re.split("[:;] ", str(error))[0]  # what follows is advice on data.image_size
             raise ConfigError(f"{cause}; take larger sizes than {size} in train.low_resolution") from error
@@ -103,9 +108,9 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
     """Build model and optimisers from the seed and the training images.
 
     Raises:
-        ConfigError: If the model does not fit the images, or those of train.low_resolution.
+        ConfigError: If the model does not fit the images, or those of train.low_resolution, or shifts exceed them.
     """
-    _require_low_resolutions(config, train.num_classes)
+    _require_sizes(config, train)
     torch.manual_seed(derive_seed(config.train.seed, "initialisation"))
     model = build_model(config.model, train.num_classes, config.data.image_size)
     start = time.perf_counter()
