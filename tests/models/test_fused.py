@@ -90,6 +90,24 @@ def test_a_shortcut_is_added_before_the_activation_and_has_its_gradient(kind):
     torch.testing.assert_close(norm.bias.grad, reference.bias.grad, atol=1e-4, rtol=1e-4)
 
 
+def test_maps_in_bf16_are_only_rounded_to_it():
+    ours, way = (values(4, 6, 5, 7, seed=seed).detach().bfloat16().requires_grad_() for seed in (0, 2))
+    theirs, other_way = (x.detach().float().requires_grad_() for x in (ours, way))
+    norm, reference = norms(6, shift=1.0)
+    y = fused.norm_activate(ours, norm, "silu", shortcut_NCHW=way)
+    expected = F.silu(reference(theirs) + other_way)
+    weight = values(*expected.shape, seed=1).detach().bfloat16()
+    (y * weight).sum().backward()
+    (expected * weight.float()).sum().backward()
+    for one, other in ((y, expected), (ours.grad, theirs.grad), (way.grad, other_way.grad)):
+        assert one.dtype == torch.bfloat16
+        assert (one.float() - other).norm() < 0.01 * other.norm()
+    assert norm.bias.grad.dtype == torch.float32
+    torch.testing.assert_close(norm.bias.grad, reference.bias.grad, atol=0.05, rtol=0.01)
+    for name, buffer in reference.named_buffers():
+        torch.testing.assert_close(norm.get_buffer(name), buffer, atol=1e-5, rtol=1e-5)
+
+
 def test_a_single_image_in_another_memory_order_is_copied():
     x, way = (values(1, 6, 5, 7, seed=seed).detach().contiguous() for seed in (0, 2))
     norm, reference = norms(6)
