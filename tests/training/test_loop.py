@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from pathlib import Path
 import signal
 from dataclasses import replace
 
@@ -308,6 +309,9 @@ def test_fine_tuning_starts_from_the_weights_of_a_run(config, splits):
     before, after = first.load_model()[0], run.load_model()[0]
     torch.testing.assert_close(after["network.head.weight"], before["network.head.weight"])
     assert "start from" in lines[0]
+    relative = ModelConfig(name="speednet", init=first.name, speednet=model.speednet)  # a bare name is one of the runs
+    by_name = train(type(config)(**{**vars(second), "model": relative}))
+    assert Path(by_name.config.model.init) == first.path.resolve()
 
 
 def test_what_cannot_be_resumed_says_why(config, monkeypatch, source):

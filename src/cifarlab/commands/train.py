@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from cifarlab.config import Config, DataConfig
+from cifarlab.config import Config
 from cifarlab.data import ImageSet, Splits, load_splits
 from cifarlab.data.loader import make_plan
 from cifarlab.device import choose_device, choose_precision, decide_compile
@@ -61,7 +61,7 @@ def train(
         StoppedError: If a stop was requested; the run can be resumed.
     """
     started = time.monotonic() if started is None else started
-    config = replace(config, data=_with_absolute_paths(config.data))
+    config = _with_absolute_paths(config)
     hooks = hooks or Hooks()
     with joined(world, hooks.stop_signal) as ranks:
         hooks, notify = _main_voice(ranks, hooks, notify)
@@ -160,13 +160,15 @@ def _create(config: Config, name: str, described: dict[str, Any], ranks: World) 
     return run
 
 
-def _with_absolute_paths(data: DataConfig) -> DataConfig:
+def _with_absolute_paths(config: Config) -> Config:
     """Return the same sources by paths that hold from every folder the run will later be opened in."""
 
     def absolute(path: str) -> str:
         return str(Path(path).resolve()) if path else ""
 
-    return replace(data, folder=absolute(data.folder), csv=absolute(data.csv))
+    data = replace(config.data, folder=absolute(config.data.folder), csv=absolute(config.data.csv))
+    init = str(Run.open(config.model.init).path.resolve()) if config.model.init else ""
+    return replace(config, data=data, model=replace(config.model, init=init))
 
 
 def _describe_data(splits: Splits, ranks: World) -> dict[str, Any]:

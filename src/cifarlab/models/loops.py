@@ -69,7 +69,7 @@ class Loop:
         except Exception as error:  # whatever compiler and linker may do
             first_line = next(iter(str(error).splitlines()), type(error).__name__)
             raise RunError(
-                f"compiling {self._name} failed ({first_line[:200]}); train with --no-train.compile, more slowly"
+                f"compiling {self._name} failed ({first_line[:200]}); train with --train.no-compile, more slowly"
             ) from error
 
     def _package(self, dtype: torch.dtype) -> Path:

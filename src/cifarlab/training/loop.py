@@ -90,6 +90,7 @@ def judged_model(state: TrainState) -> ImageClassifier:
 
 
 def _require_sizes(config: Config, train: ImageSet) -> None:
+    """Check that shifts stay within the images, and that the model takes every size it is to be trained at."""
     smallest_side = min(train.images_NCHW.shape[2:])
     if config.augment.translate >= smallest_side:
         raise ConfigError(
@@ -97,7 +98,7 @@ def _require_sizes(config: Config, train: ImageSet) -> None:
         )
     for _, size in config.train.low_resolution:
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"):  # nothing is drawn or allocated
                 build_model(config.model, train.num_classes, size)
         except ConfigError as error:
             cause = re.split("[:;] ", str(error))[0]  # what follows is advice on data.image_size
