@@ -2,9 +2,9 @@
 
 import hashlib
 import math
-from pathlib import Path
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
