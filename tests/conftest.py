@@ -71,8 +71,7 @@ def without_curves(monkeypatch):
     """Train without drawing the curves, which takes longer than the training of a tiny network."""
     from cifarlab.commands import train as train_module
 
-    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
-    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+    monkeypatch.setattr(train_module, "_draw_curves", lambda records, run: None)
 
 
 @pytest.fixture

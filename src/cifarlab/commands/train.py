@@ -23,8 +23,6 @@ from cifarlab.inference import model_metadata
 from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
 from cifarlab.models.compute import training_pflop
-from cifarlab.plots.curves import plot_curves
-from cifarlab.plots.style import save_figure
 from cifarlab.run import FORMAT_VERSION, Predictions, Run
 from cifarlab.training.checkpoint import TrainState, unpack_state
 from cifarlab.training.compiling import will_compile_loops
@@ -232,6 +230,14 @@ def _finish(
     return run
 
 
+def _draw_curves(records: list[dict[str, Any]], run: Run) -> None:
+    # matplotlib takes most of a second to load, which the first step need not wait for
+    from cifarlab.plots.curves import plot_curves
+    from cifarlab.plots.style import save_figure
+
+    save_figure(plot_curves(records), run.path / "plots" / "curves")
+
+
 def _write_result(
     run: Run, result: dict[str, Any], records: list[dict[str, Any]], val: Predictions | None, started: float
 ) -> None:
@@ -241,7 +247,7 @@ def _write_result(
         result |= _judge_on_val(val)
     diagnosis = diagnose(records, 0 if val is None else len(val.labels_N))
     result["diagnosis"] = {"verdict": diagnosis.verdict, "sentence": diagnosis.sentence}
-    save_figure(plot_curves(records), run.path / "plots" / "curves")
+    _draw_curves(records, run)
     if (peak := peak_memory()) is not None:
         result["peak_memory_bytes"] = peak
     result["wall_clock_seconds"] = time.monotonic() - started

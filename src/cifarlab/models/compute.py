@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from cifarlab.config import TrainConfig
 from cifarlab.models import ImageClassifier
 
-_BATCH = 2  # batch norm cannot train on one image where it has come down to one position
+_BATCH = 2
 
 
 class _Products(TorchFunctionMode):
@@ -62,9 +62,10 @@ def training_flops_per_image(model: nn.Module, image_size: int) -> int:
         Operations for one image; divide by two for multiply-adds. Times the images of a run, divided by 1e15: PFLOP.
     """
     network = model.network if isinstance(model, ImageClassifier) else model
-    # on the meta device shapes are computed, values are not
-    network = copy.deepcopy(network).to("meta").train()
-    images_NCHW = torch.empty(_BATCH, 3, image_size, image_size, device="meta")
+    # two images are soon computed; on the meta device, which computes shapes only, batch norm loads torch's compiler
+    device = "meta" if any(parameter.is_meta for parameter in network.parameters()) else "cpu"
+    network = copy.deepcopy(network).to(device).eval()  # in eval mode no number is drawn and no average updated
+    images_NCHW = torch.zeros(_BATCH, 3, image_size, image_size, device=device)
     counter = _Products()
     with torch.enable_grad(), counter:
         network(images_NCHW)

@@ -15,6 +15,8 @@ from cifarlab.models.speednet import Speednet
 from cifarlab.training.checkpoint import TrainState
 from cifarlab.training.schedule import training_size
 
+_FEW = 8
+
 
 def compiled(config: Config, model: nn.Module, device: torch.device) -> nn.Module:
     """Return what computes the logits: the model itself, or its compiled form.
@@ -47,14 +49,20 @@ def warm_up(
     loader: BatchLoader,
     device: torch.device,
 ) -> None:
-    """Have everything compiled, for every resolution, before the clock runs, and put back what that changed."""
+    """Have everything compiled, for every resolution, before the clock runs, and put back what that changed.
+
+    Loops on a CPU are the same for every resolution and number of images, so that a few images at one are enough.
+    """
     model = state.model
     assert isinstance(model, ImageClassifier)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
-    for share in (0.0, *(until for until, _ in config.train.low_resolution if until < 1)):
+    loops_only = isinstance(model.network, Speednet) and device.type == "cpu"
+    shares = [0.0, *(until for until, _ in config.train.low_resolution if until < 1)]
+    for share in shares[-1:] if loops_only else shares:
         model.preprocess.image_size = training_size(config, share)
         images_NCHW, *_ = loader.batch(0)
+        images_NCHW = images_NCHW[:_FEW] if loops_only else images_NCHW
         with autocast(device, state.progress.precision):
             logits_NK = forward(images_NCHW)
         logits_NK.float().sum().backward()  # type: ignore[no-untyped-call]

@@ -98,7 +98,8 @@ def _require_sizes(config: Config, train: ImageSet) -> None:
         )
     for _, size in config.train.low_resolution:
         try:
-            with torch.device("meta"):  # nothing is drawn or allocated
+            # not on the meta device, where drawing weights loads the compiler, for more than a second
+            with torch.random.fork_rng(devices=[]):
                 build_model(config.model, train.num_classes, size)
         except ConfigError as error:
             cause = re.split("[:;] ", str(error))[0]  # what follows is advice on data.image_size
