@@ -98,7 +98,9 @@ def machine(result: Result) -> str:
     if result["device"] != "cpu":
         return str(where["gpu"] or result["device"])
     sets = ", ".join(name.upper() for name in where.get("instruction_sets", ()) if "bf16" in name)
-    return f"{where['cpu']}{f' ({sets})' if sets else ''}, {where['threads']} threads"
+    return (
+        f"{where['cpu']}{f' ({sets})' if sets else ''}, {where['threads']} thread{'' if where['threads'] == 1 else 's'}"
+    )
 
 
 def made_on(result: Result) -> str:
