@@ -87,7 +87,7 @@ def predecessor_lenet() -> Config:
 
     Command: cifarlab train predecessor_lenet
 
-    Measured: test accuracy 68.6 % (n = 3 seeds), 2026-11-22: docs/results/predecessor_lenet_cpu-intel-xeon-amx.json.
+    Measured: test accuracy 68.58 % (n = 3 seeds), 2026-11-22: docs/results/predecessor_lenet_cpu-intel-xeon-amx.json.
 
     References:
         frobbygunawan/Custom-Image-Classifier-for-CIFAR-10, CIFAR-10_Image_Classifier-STARTER.ipynb and README.md.
@@ -107,7 +107,7 @@ def lenet_today() -> Config:
 
     Command: cifarlab train lenet_today
 
-    Measured: test accuracy 74.7 % (n = 3 seeds) with test-time views, 2026-11-22:
+    Measured: test accuracy 74.75 % (n = 3 seeds) with test-time views, 2026-11-22:
     docs/results/lenet_today_cpu-intel-xeon-amx.json.
     """
     return Config(

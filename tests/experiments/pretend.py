@@ -109,8 +109,7 @@ def draw_nothing(monkeypatch) -> Callable[[], None]:
     """Leave out all figures, which take longer than all trials; the function returned has those of searches drawn."""
     drawn = search_page.search_figures
     monkeypatch.setattr(search_page, "search_figures", lambda record: {})
-    monkeypatch.setattr(train_module, "plot_curves", lambda records: None)
-    monkeypatch.setattr(train_module, "save_figure", lambda figure, path: None)
+    monkeypatch.setattr(train_module, "_draw_curves", lambda records, run: None)
     return lambda: monkeypatch.setattr(search_page, "search_figures", drawn)
 
 

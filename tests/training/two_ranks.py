@@ -75,7 +75,7 @@ def tiny_config(model: str = "convnet", **fields: object) -> Config:
 
 def undrawn() -> AbstractContextManager[object]:
     """Let runs end without their curves."""
-    return mock.patch.multiple(train_module, plot_curves=lambda records: None, save_figure=lambda figure, path: None)
+    return mock.patch.multiple(train_module, _draw_curves=lambda records, run: None)
 
 
 def train_case(case: str) -> list[float]:
