@@ -177,7 +177,8 @@ def predecessor_sixconv() -> Config:
 
     Command: cifarlab train predecessor_sixconv
 
-    Not measured yet.
+    Measured: test accuracy 74.42 % (n = 3 seeds), 2026-11-22:
+    docs/results/predecessor_sixconv_cpu-intel-xeon-amx.json.
 
     References:
         InnocentKisoka/Image-Classification-on-the-CIFAR-10-Dataset-Using-Convolutional-Neural-Networks, CNNs on
@@ -198,7 +199,8 @@ def sixconv_today() -> Config:
 
     Command: cifarlab train sixconv_today
 
-    Not measured yet.
+    Measured: test accuracy 81.33 % (n = 3 seeds) with test-time views, 2026-11-22:
+    docs/results/sixconv_today_cpu-intel-xeon-amx.json.
     """
     return Config(
         recipe="sixconv_today",
