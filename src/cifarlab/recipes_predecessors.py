@@ -308,7 +308,8 @@ def predecessor_threeconv() -> Config:
 
     Command: cifarlab train predecessor_threeconv
 
-    Not measured yet.
+    Measured: test accuracy 81.53 % (n = 3 seeds), 2026-11-22:
+    docs/results/predecessor_threeconv_cpu-intel-xeon-amx.json.
 
     References:
         tobi-199/CIFAR-10_Image_Classifier, CIFAR-10_Image_Classifier-STARTER_revised.ipynb and README.md.
@@ -328,7 +329,8 @@ def threeconv_today() -> Config:
 
     Command: cifarlab train threeconv_today
 
-    Not measured yet.
+    Measured: test accuracy 82.72 % (n = 3 seeds) with test-time views, 2026-11-22:
+    docs/results/threeconv_today_cpu-intel-xeon-amx.json.
     """
     return Config(
         recipe="threeconv_today",
