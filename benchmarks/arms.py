@@ -161,7 +161,9 @@ def _train_and_judge(arm: Arm, seed: int) -> Measurement:
         run = train(config, name=f"bench-{arm.recipe}-{seed}", splits=splits, hooks=_stop_after(arm.max_minutes))
         model, result = load_model(run)[0], run.read_json("result.json")
     except StoppedError as stop:
-        cut, run = True, Run.open(str(stop).rpartition("--resume ")[2])
+        if stop.run is None:
+            raise
+        cut, run = True, Run.open(stop.run)
         model, result = _read_cut_run(run, config, splits, arm.device)
     judged = splits.val if arm.on_val else splits.test
     if judged is None:

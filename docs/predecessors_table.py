@@ -43,7 +43,7 @@ SYSTEMS = (
         published_train=0.9598,
         described=(
             ("predecessor_parallel5", ""),
-            ("predecessor_parallel5_short", "1/4 of the width, 1/7 of the epochs: 1/108 of the compute"),
+            ("predecessor_parallel5_short", "1/8 of the width, 1/7 of the epochs: 1/414 of the compute"),
         ),
         today="parallel5_today",
     ),

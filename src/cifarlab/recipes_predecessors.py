@@ -64,6 +64,7 @@ _THREECONV = ModelConfig(
 )
 # with neither momentum nor weight decay AdamW is RMSprop, whose averages it corrects in the first steps
 _RMSPROP = OptimizerConfig(name="adamw", lr=1e-3, momentum=0.0, beta2=0.99, weight_decay=0.0)
+_MUON = OptimizerConfig(name="muon", lr=0.1, momentum=0.6, head_lr=0.05, bias_lr=0.05, sgd_momentum=0.9)
 _VIEWS = EvaluateConfig(views="flip_translate")
 
 
@@ -142,15 +143,16 @@ def predecessor_parallel5() -> Config:
 
 
 def predecessor_parallel5_short() -> Config:
-    """Train predecessor_parallel5 at a quarter of its width for a seventh of its epochs: a 108th of its compute.
+    """Train predecessor_parallel5 at an eighth of its width for a seventh of its epochs: a 414th of its compute.
 
     Command: cifarlab train predecessor_parallel5_short
 
-    Not measured yet.
+    Measured: test accuracy 73.68 % (n = 3 seeds), 2026-11-22:
+    docs/results/predecessor_parallel5_short_cpu-intel-xeon-amx.json.
     """
     full = predecessor_parallel5()
     return replace(
-        full, recipe="predecessor_parallel5_short", model=_parallel5(128), train=replace(full.train, epochs=5)
+        full, recipe="predecessor_parallel5_short", model=_parallel5(64), train=replace(full.train, epochs=5)
     )
 
 
@@ -163,8 +165,8 @@ def parallel5_today() -> Config:
     """
     return Config(
         recipe="parallel5_today",
-        model=_parallel5(128),
-        optimizer=OptimizerConfig(name="sgd", lr=0.05),
+        model=_parallel5(64),
+        optimizer=_MUON,
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
         train=TrainConfig(epochs=2.5, batch_size=128, label_smoothing=0.1),
@@ -238,7 +240,8 @@ def predecessor_parallel3_short() -> Config:
 
     Command: cifarlab train predecessor_parallel3_short
 
-    Not measured yet.
+    Measured: test accuracy 78.35 % (n = 3 seeds), 2026-11-22:
+    docs/results/predecessor_parallel3_short_cpu-intel-xeon-amx.json.
     """
     return _short(predecessor_parallel3(), epochs=10)
 
@@ -253,7 +256,7 @@ def parallel3_today() -> Config:
     return Config(
         recipe="parallel3_today",
         model=replace(_PARALLEL3, mixconv=replace(_PARALLEL3.mixconv, block_dropout=0.0)),
-        optimizer=OptimizerConfig(name="sgd", lr=0.05),
+        optimizer=_MUON,
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
         train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
@@ -280,7 +283,8 @@ def predecessor_sigmoid_short() -> Config:
 
     Command: cifarlab train predecessor_sigmoid_short
 
-    Not measured yet.
+    Measured: test accuracy 67.19 % (n = 3 seeds), 2026-11-22:
+    docs/results/predecessor_sigmoid_short_cpu-intel-xeon-amx.json.
     """
     return _short(predecessor_sigmoid(), epochs=10)
 
@@ -295,7 +299,7 @@ def sigmoid_today() -> Config:
     return Config(
         recipe="sigmoid_today",
         model=replace(_SIGMOID, convnet=replace(_SIGMOID.convnet, dropout=0.0)),
-        optimizer=OptimizerConfig(name="sgd", lr=0.05),
+        optimizer=_MUON,
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
         train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
