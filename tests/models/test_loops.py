@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor import cpu_vec_isa
 
 from cifarlab.errors import RunError
 from cifarlab.models import loops
@@ -33,6 +34,27 @@ def cache(tmp_path, monkeypatch):
 
 def make_loop():
     return Loop(add_and_double, "add", lambda dtype: (torch.zeros(300, 40, dtype=dtype), torch.zeros(40)))
+
+
+def test_a_compiler_older_than_the_processor_is_asked_what_it_can_do(monkeypatch):
+    asked = []
+
+    def compile_nothing(program, *, package_path, inductor_configs):
+        asked.append(inductor_configs)
+        if inductor_configs.get("cpp.vec_isa_ok"):
+            raise RuntimeError("unrecognized command-line option '-mamx-bf16'")
+        Path(package_path).touch()
+        return package_path
+
+    forgotten = []
+    monkeypatch.setattr(torch.export, "export", lambda *args, **options: None)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_nothing)
+    monkeypatch.setattr(cpu_vec_isa.valid_vec_isa_list, "cache_clear", lambda: forgotten.append(1))
+    monkeypatch.setattr(loops, "_open", lambda package: lambda tensors: list(add_and_double(*tensors)))
+    x, y = torch.ones(3, 4), torch.ones(4)
+    assert torch.equal(make_loop()(x, y)[0], x + y)
+    assert [options.get("cpp.vec_isa_ok") for options in asked] == [True, None]
+    assert forgotten == [1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the user's cache lies is told by XDG_CACHE_HOME")

@@ -26,6 +26,14 @@ from cifarlab.machine import all_instruction_sets
 Function = Callable[..., tuple[torch.Tensor, ...]]
 Runner = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
+_OPTIONS = {
+    "aot_inductor.compile_wrapper_opt_level": "O0",
+    "aot_inductor.enable_line_tables": False,
+    "aot_inductor.precompile_headers": False,  # takes more time than a few loops win back, and the openssl program
+}
+_TRUSTING = {"cpp.vec_isa_ok": True}
+"""Takes the processor's word for its instructions, where five trial programs would be compiled first."""
+
 
 class Loop:
     """A function of tensors that compiles itself when it is called for the first time.
@@ -88,21 +96,28 @@ class Loop:
         return platformdirs.user_cache_path("cifarlab") / "loops" / digest / f"{self._name}_{dtype}.pt2"
 
     def _compile(self, package: Path, dtype: torch.dtype) -> Runner:
-        examples = self._examples(dtype)
-        sizes = [dict.fromkeys(range(example.ndim), torch.export.Dim.AUTO) for example in examples]
         with tempfile.TemporaryDirectory(dir=_folder_for(package)) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with torch.no_grad(), torch.autocast("cpu", enabled=False):
-                program = torch.export.export(_Module(self._function), examples, dynamic_shapes=(tuple(sizes),))
-                done = torch._inductor.aoti_compile_and_package(
-                    program,
-                    package_path=str(Path(folder) / package.name),
-                    inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},
-                )
+            path = str(Path(folder) / package.name)
+            try:
+                done = self._compile_to(path, dtype, _OPTIONS | _TRUSTING)
+            except Exception:  # such as of a compiler that is older than the processor
+                from torch._inductor.cpu_vec_isa import valid_vec_isa_list
+
+                valid_vec_isa_list.cache_clear()
+                done = self._compile_to(path, dtype, _OPTIONS)
             run = _open(Path(done))
             with contextlib.suppress(OSError):  # where nothing can be kept, this process has it all the same
                 Path(done).replace(package)  # another process may be doing the same
         return run
+
+    def _compile_to(self, path: str, dtype: torch.dtype, options: dict[str, Any]) -> str:
+        examples = self._examples(dtype)
+        sizes = [dict.fromkeys(range(example.ndim), torch.export.Dim.AUTO) for example in examples]
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            program = torch.export.export(_Module(self._function), examples, dynamic_shapes=(tuple(sizes),))
+            known = {name: options[name] for name in options.keys() & set(torch._inductor.list_options())}
+            return torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=known)
 
 
 def _folder_for(package: Path) -> Path | None:
