@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 
-from cifarlab.comparison import Candidate, Comparison, compare_answers
+from cifarlab.comparison import Candidate, Comparison, compare_answers, words
 from cifarlab.differences import compare_paired, compare_seeds, groups, holm
 
 NAMES = ("a", "b", "c", "d")
@@ -249,6 +249,12 @@ def test_a_long_ranking_is_told_from_its_best() -> None:
     assert result.groups_of("nobody") == ""
 
 
+def test_who_shares_two_groups_with_the_best_is_named_once() -> None:
+    """Neither b nor d is told apart from a, but b is from d; c is told apart from nobody of them."""
+    text = words._ranking([["a", "b", "c"], ["a", "c", "d"], ["e", "f"], ["g", "h"]])
+    assert text.startswith("a has the most right, but is not told apart from b, c, d; the other 4 are told apart")
+
+
 def test_seeds_of_one_recipe_are_described_and_not_ranked() -> None:
     result = compared(*recipe("only", [0.8, 0.79, 0.81, 0.8, 0.805]))
     assert (result.model_pairs, result.recipe_pairs, result.ranking, result.sides) == ([], [], [], [])
@@ -304,7 +310,8 @@ def test_seeds_without_any_spread_have_no_interval() -> None:
 
     result = compared(*seeds("new", 200), *seeds("old", 300))
     assert all(math.isnan(end) for one in result.recipes for end in one.interval)
-    assert result.findings[0].startswith("new beats old by 5.00 points with 5 and 5 seeds")
+    start = "new beats old by 5.00 points with 5 and 5 seeds (exact permutation test p = 0.008). One training of new is"
+    assert result.findings[0].startswith(start), "Welch's test is not defined without any spread"
     assert result.findings[1] == "new over 5 seeds: mean 90.00 %, no spread seen between these seeds."
     json.dumps(result.as_dict(), allow_nan=False)
 
@@ -318,3 +325,11 @@ def test_the_order_of_candidates_changes_no_finding() -> None:
 def test_a_comparison_takes_two_names(names: list[str]) -> None:
     with pytest.raises(ValueError, match="two candidates"):
         compared(*(candidate(name, 0.8) for name in names))
+
+
+def test_answers_that_are_all_right_need_no_second_look() -> None:
+    """Where all images are of one class, answers dealt out at random are as often right."""
+    labels = np.zeros(20, dtype=np.int64)
+    worse = np.where(np.arange(20) < 2, 1, 0)
+    result = compare_answers([Candidate("a", "a", None, labels), Candidate("b", "b", None, worse)], labels, NAMES)
+    assert [text.split()[0] for text in result.cautions if "dealt out at random" in text] == ["b"]

@@ -81,7 +81,7 @@ def test_autocast_sets_the_dtype_of_convolutions():
 def test_missing_device_is_a_usage_error():
     assert choose_device("cpu") == CPU
     if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no cuda device"):
+        with pytest.raises(UsageError, match="no cuda device that torch can use; choose auto or cpu"):
             choose_device("cuda")
 
 

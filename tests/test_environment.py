@@ -1,5 +1,6 @@
 """What is written down of machine and process."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,39 @@ def test_a_run_records_when_its_first_step_was_done(config, splits):
 def test_the_command_is_one_that_can_be_typed(program, shown, monkeypatch):
     monkeypatch.setattr(sys, "argv", [program, "train", "fast70"])
     assert environment.describe_environment()["command"] == f"{shown} train fast70"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@db.example/studies", "postgresql://me:***@db.example/studies"),
+        ("postgresql://me:sec@ret@db.example:5/studies", "postgresql://me:***@db.example:5/studies"),
+        ("postgresql://db.example/s?user=me&password=secret&a=1", "postgresql://db.example/s?user=me&password=***&a=1"),
+        ("postgresql://me@db.example/studies", "postgresql://me@db.example/studies"),
+    ],
+)
+def test_the_command_is_quoted_and_tells_no_password(url, shown, monkeypatch):
+    """It is shown on the pages of studies."""
+    words = ["study", "convnet", "--set", "model.stages=[[1, 8]]", "--storage"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/cifarlab", *words, url])
+    assert shlex.split(environment.describe_environment()["command"]) == ["cifarlab", *words, shown]
+
+
+def test_the_commit_of_a_project_around_an_installed_package_is_not_taken_for_ours(tmp_path, monkeypatch):
+    package = tmp_path / ".venv" / "environment.py"
+    package.parent.mkdir()
+    package.touch()
+    (tmp_path / "theirs.py").touch()
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "theirs.py")
+    git("commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(environment, "__file__", str(package))
+    assert environment.describe_environment()["git_commit"] is None
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "theirs.py"))
+    assert environment.describe_environment()["git_commit"] == git("rev-parse", "HEAD")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -256,7 +257,18 @@ def test_weights_that_do_not_fit_their_description_are_refused(run: Run) -> None
         load_model(run)
 
 
-@pytest.mark.parametrize("damage", [{"model": {"name": "oracle"}}, {"class_names": None}, {"image_size": "wide"}])
+def test_weights_that_the_last_step_spoilt_are_refused(run: Run) -> None:
+    """The loss, which training watches, is taken before the last step."""
+    tensors, metadata = run.load_model()
+    tensors["network.head.weight"][0, 0] = math.nan
+    run.save_model(tensors, metadata)
+    with pytest.raises(RunError, match=r"not all finite; train anew with a lower --optimizer\.lr"):
+        load_model(run)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"model": {"name": "oracle"}}, {"class_names": None}, {"image_size": "wide"}, {"image_size": math.inf}]
+)
 def test_metadata_that_describes_no_model_is_refused(run: Run, damage: dict[str, object]) -> None:
     tensors, metadata = run.load_model()
     run.save_model(tensors, metadata | damage)

@@ -65,6 +65,12 @@ def test_p_values_have_one_floor() -> None:
     ]
 
 
+@pytest.mark.parametrize("p", [0.0496, 0.04996, 0.04999, 0.050004, 0.0503])
+def test_on_which_side_of_five_per_cent_a_p_value_lies_is_never_rounded_away(p: float) -> None:
+    assert (float(p_value(p)) < 0.05, float(p_value(p)) > 0.05) == (p < 0.05, p > 0.05)
+    assert (p_value(0.05), p_value(0.0494), p_value(0.0506)) == ("0.050", "0.049", "0.051")
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (2.345, 9.96, 42.4, 59.6, 92, 250, 3599.7, 7500, math.nan)] == [
         *("2.3 s", "10 s", "42 s", "1 min 00 s", "1 min 32 s", "4 min 10 s", "1 h 00 min", "2 h 05 min", "-")

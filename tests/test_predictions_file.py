@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cifarlab.answers import load_answers
 from cifarlab.data.cifar import CIFAR10
 from cifarlab.errors import DataError
 from cifarlab.predictions_file import Classes, ForeignPredictions, Table, read_table, resolve, vocabulary
@@ -49,6 +51,7 @@ WITHOUT_LABELS = {
     "Windows": "\r\n".join(map(str, IDS)) + "\r\n",
     "as numpy.savetxt writes": lines(*(f"{k:.18e}" for k in IDS)),
     "with a comment": "# from the vendor\n" + lines(*IDS),
+    "a quote in a comment that has no end": '# by "x", "model v2\n' + lines(*IDS) + '\n#, "the end\n',
     "empty lines at the end": lines(*IDS) + "\n\n",
     "one name a line": lines(*words(IDS)),
     "names in any case": lines(*(name.upper() for name in words(IDS))),
@@ -71,6 +74,9 @@ WITHOUT_LABELS = {
     "scores and spaces": table_lines(scores(IDS), by=" "),
     "scores with an index": table_lines(scores(IDS), index=True),
     "named scores": lines("cat,airplane,polar bear,automobile", *(f"{r[3]},{r[0]},{r[2]},{r[1]}" for r in scores(IDS))),
+    "named scores with a word before": lines(
+        "p_cat,p_airplane,p_polar_bear,P car", *(f"{r[3]},{r[0]},{r[2]},{r[1]}" for r in scores(IDS))
+    ),
     "scores as pandas writes": table_lines(scores(IDS), header=",0,1,2,3", index=True),
     "scores as pandas writes without index": table_lines(scores(IDS), header="0,1,2,3"),
     "scores with other names": table_lines(scores(IDS), header="id,p_a,p_b,p_c,p_d", index=True),
@@ -260,6 +266,7 @@ WRONG = {
         (lines(3, 0, 1.5, 1, 2), "line 3: the class is 1.5, but"),
         (lines(3, 0, "nan", 1, 2), "line 3: the class is missing (nan)"),
         (lines(3, 0, "", 1, 2), "line 3: the class is missing (empty)"),
+        (lines("prediction", "# one", 3, '# two, "', 0, "", 1, 2), "line 6: the class is missing (empty)"),
         (lines(3, 0, "catt", 1, 2), "line 3: 'catt' is none of the classes; did you mean cat?"),
         (lines(3, 0, "zebra", 1, 2), "they are airplane, automobile, Polar Bear, cat"),
         (lines("index,prediction", "0,1", "1,1", "2,1", "2,1", "4,1"), "index 2 twice and index 3 not at all"),
@@ -280,6 +287,7 @@ WRONG = {
         (table_lines([[1, 2, 3, "nan"]] * 5), "line 1: a score is missing, NaN or infinite"),
         (table_lines([[1, 2, 3, "inf"]] * 5), "line 1: a score"),
         (table_lines(scores(IDS), header="cat,airplane,bird,x"), "a column of scores is named 'bird'"),
+        (table_lines(scores(IDS), header="p_cat,p_airplane,p_bird,p_x"), "a column of scores is named 'p_bird'"),
         (table_lines(scores(IDS), header="cat,airplane,cat,automobile"), "a column of scores is named 'cat'"),
         (table_lines(scores(IDS), header="id,1,2,3,4", index=True), "a column of scores is named '4'"),
         (
@@ -294,6 +302,7 @@ WRONG = {
     "p.json": [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
+        (r'["cat", "\ud83d"]', "is not JSON"),
         ("3", "holds no predictions"),
         ("[]", "holds no predictions"),
         ('{"answers": 3}', "holds no predictions"),
@@ -436,3 +445,19 @@ def test_a_damaged_header_of_an_array_is_one_line(header: str, tmp_path: Path) -
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content + bytes(40))
     with pytest.raises(DataError, match=r"p\.npy is no array of numbers in NumPy's format"):
         read_table(tmp_path / "p.npy")
+
+
+def test_a_large_file_is_judged_in_no_more_than_a_moment(tmp_path: Path) -> None:
+    """Time that grew with the square of the number of images, or of classes, would take minutes here."""
+    size, truth = 50_000, tmp_path / "truth.csv"
+    entries = ", ".join(f'"{n}": 1' for n in [*range(size), size - 1])
+    began = time.process_time()
+    with pytest.raises(DataError, match="has '49999' twice in one object"):
+        read(tmp_path / "p.json", f"{{{entries}}}")
+    truth.write_text(lines("label", *([0] * size)))
+    paths = [tmp_path / name for name in ("up.csv", "down.csv")]
+    for path, ids in zip(paths, (range(size), reversed(range(size))), strict=True):
+        path.write_text(lines("prediction", *ids))
+    answers = load_answers([str(path) for path in paths], labels=str(truth))
+    assert "No image is labelled 1, 2, 3 and 49996 more" in answers.notes[-1]
+    assert time.process_time() - began < 10

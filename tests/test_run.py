@@ -1,9 +1,11 @@
 import json
 import resource
+import shlex
 import signal
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cifarlab.config import Config
 from cifarlab.errors import RunError
@@ -21,6 +23,14 @@ def test_second_run_of_a_name_gets_a_number(tmp_path, run):
     assert run.config == Config()
 
 
+def test_a_runs_folder_that_is_none_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "disk that is not mounted")
+    for root in (tmp_path / "file", tmp_path / "link"):
+        with pytest.raises(RunError, match=f"cannot create {root}: .*; choose another folder with CIFARLAB_RUNS"):
+            Run.create(Config(), name="a", root=root)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "/abs"])
 def test_a_name_cannot_leave_the_folder(tmp_path, name):
     with pytest.raises(RunError, match="plain folder name"):
@@ -31,8 +41,9 @@ def test_open_finds_runs_by_path_and_by_name(tmp_path, run, monkeypatch):
     assert Run.open(run.path).name == "a"
     monkeypatch.setenv("CIFARLAB_RUNS", str(tmp_path))
     assert Run.open("a").path == run.path
-    with pytest.raises(RunError, match="not a run folder"):
-        Run.open("b")
+    for name in ("b", "b" * 300):  # the second is too long for a file's name
+        with pytest.raises(RunError, match="not a run folder"):
+            Run.open(name)
 
 
 def test_unfinished_run_says_how_to_go_on(run):
@@ -41,6 +52,17 @@ def test_unfinished_run_says_how_to_go_on(run):
         run.load_model()
     run.write_json("result.json", {})
     assert run.finished
+
+
+def test_a_command_to_be_typed_quotes_the_folder(tmp_path):
+    run = Run.create(Config(), name="my father's", root=tmp_path / "a run")
+    for way_on, words in [
+        (run.require_finished, ["cifarlab", "train", "--resume", str(run.path)]),
+        (lambda: run.load_predictions("val"), ["cifarlab", "evaluate", str(run.path), "--split", "val"]),
+    ]:
+        with pytest.raises(RunError) as caught:
+            way_on()
+        assert shlex.split(str(caught.value).partition("with: ")[2]) == words
 
 
 def test_tensors_come_back_and_equal_content_gives_equal_bytes(tmp_path):
@@ -62,6 +84,13 @@ def test_cut_file_is_damaged_not_a_crash(tmp_path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(RunError, match="damaged"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("metadata", ["[]", "null", "5", '{"format": "1"}', "[" * 100_000], ids=lambda text: text[:9])
+def test_metadata_of_another_kind_is_damage_not_a_crash(tmp_path, metadata):
+    save_file({"a": torch.zeros(1)}, tmp_path / "x", {"cifarlab": metadata})
+    with pytest.raises(RunError, match="damaged"):
+        read_tensors(tmp_path / "x")
 
 
 def test_newest_readable_checkpoint_is_taken(run):
@@ -120,6 +149,21 @@ def test_metrics_and_test_reads(run):
     assert [read["reason"] for read in run.test_reads()] == ["first", "second"]
 
 
+def test_a_reading_that_could_not_be_noted_does_not_spoil_the_others(run):
+    run.log_test_read("evaluate", "first")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((run.path / "test_reads.jsonl").stat().st_size + 20, limit[1]))
+    try:
+        with pytest.raises(RunError, match="cannot record the reading"):
+            run.log_test_read("evaluate", "second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    run.log_test_read("evaluate", "third")
+    assert [read["reason"] for read in run.test_reads()] == ["first", "third"]
+
+
 def test_predictions_come_back(run):
     stored = Predictions(torch.randn(5, 3), torch.arange(5) % 3, torch.randn(5, 3))
     run.save_predictions("val", stored)
@@ -129,6 +173,22 @@ def test_predictions_come_back(run):
     assert torch.equal(loaded.logits_tta_NK, stored.logits_tta_NK)
     with pytest.raises(RunError, match=r"cifarlab evaluate .* --split test"):
         run.load_predictions("test")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"logits": torch.zeros(5, 3)},
+        {"labels": torch.zeros(5)},
+        {"logits": torch.zeros(5), "labels": torch.zeros(5)},
+        {"logits": torch.zeros(5, 3), "labels": torch.zeros(4)},
+    ],
+    ids=["no labels", "no logits", "one logit", "other number"],
+)
+def test_predictions_that_are_none_say_how_to_make_them(run, tensors):
+    write_tensors(run.path / "predictions" / "val.safetensors", tensors, {})
+    with pytest.raises(RunError, match=r"damaged: .* make them with: cifarlab evaluate .* --split val"):
+        run.load_predictions("val")
 
 
 def test_newer_format_is_refused(run):
@@ -142,5 +202,7 @@ def test_damaged_json_is_named(run):
     (run.path / "result.json").write_text('{"half":')
     with pytest.raises(RunError, match=r"result\.json is damaged"):
         run.read_json("result.json")
+    run.write_json("y.json", {"name": "a\udcff"})  # as os.fsdecode gives the bytes of a name that is no UTF-8
+    assert run.read_json("y.json") == {"name": "a\udcff"}
     run.write_json("x.json", {"ü": 1})
     assert json.loads((run.path / "x.json").read_text()) == {"ü": 1}

@@ -105,6 +105,9 @@ def load_answers(
         RunError: If a run is missing, unfinished, or holds no predictions on the split.
         DataError: If a file cannot be read or does not fit, or two sources speak of different images.
     """
+    for source in (*sources, labels):
+        if any("\ud800" <= character <= "\udfff" for character in source):  # bytes of a name that is not UTF-8
+            raise UsageError(f"the name {source!r} is not UTF-8, so no page can hold it; rename the file or folder")
     paths = [Path(source) for source in sources]
     files = {path: read_table(path) for path in paths if _is_file(path)}
     runs = {path: Run.open(path) for path in paths if path not in files}
@@ -280,8 +283,8 @@ def _told(assumed: dict[str, list[str]]) -> list[str]:
 
 def _unlabelled(key: _Key, candidates: Sequence[Candidate]) -> list[str]:
     """Return a line if classes are predicted that no image is labelled as: what is true may not be all there is."""
-    said = np.unique(np.concatenate([one.predicted_N for one in candidates]))
-    names = [key.classes.names[k] for k in said.tolist() if k not in set(key.labels_N.tolist())]
+    said = np.concatenate([one.predicted_N for one in candidates])
+    names = [key.classes.names[k] for k in np.setdiff1d(said, key.labels_N)]
     what = "it is" if len(names) == 1 else "they are"
     return [f"No image is labelled {listed(names, _NAMED + 1)}, though {what} predicted."] if names else []
 
@@ -312,6 +315,8 @@ def _key_without_runs(files: dict[Path, Table], split: Split, labels: str, datas
     if labels:
         table = read_table(Path(labels))
         entries = table.labels if table.labels is not None else table.predictions
+        if entries is None:
+            raise DataError(f"{table.path} holds scores; --labels needs the true class of every image, its id or name")
     else:
         table = next((table for table in files.values() if table.labels is not None), next(iter(files.values())))
         entries = table.labels

@@ -6,6 +6,7 @@ What each command takes stands in cifarlab.cli_arguments. Imports are lazy, so t
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -115,14 +116,14 @@ def _print_result(run: Run, as_json: bool) -> None:
         console.print_line(f"val accuracy {result['val/accuracy']:.2%}, val loss {result['val/loss']:.3f}")
     console.print_line(result["diagnosis"]["sentence"])
     console.print_line(f"train clock {duration(result['train_clock_seconds'])}; run: {run.path}")
-    console.print_line(f"next: cifarlab evaluate {run.path}")
+    console.print_line(f"next: cifarlab evaluate {run.quoted}")
 
 
 def _train_defaults(argv: Sequence[str]) -> TrainArguments:
     """Return the defaults the flags change: those of the recipe or of the configuration file named in ``argv``.
 
     Raises:
-        UsageError: For an unknown recipe, or for settings next to --resume.
+        UsageError: For an unknown recipe, for settings next to --resume, or for --resume and --config without a name.
     """
     from cifarlab.config_yaml import load_config
 
@@ -131,6 +132,10 @@ def _train_defaults(argv: Sequence[str]) -> TrainArguments:
     others = [word for word in argv if word.startswith("--") and not word.startswith(("--resume", "--json", "--help"))]
     path = flags.get("--config") or next((w.partition("=")[2] for w in argv if w.startswith("--config=")), "")
     named = argv[0] if argv and not argv[0].startswith("-") else ""
+    for flag, wanted in (("--resume", "a run folder"), ("--config", "a YAML file")):
+        # such as --resume "$RUN" where RUN is not set: to pass it over would begin another training
+        if flags.get(flag) == "" or f"{flag}=" in argv:
+            raise UsageError(f"{flag} names nothing; name {wanted} behind it")
     if resume and (named or others):
         raise UsageError(f"--resume continues a run as it was begun and takes no settings; remove {named or others[0]}")
     if path and named:
@@ -278,9 +283,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 ok, 1 failure, 2 usage, 3 data or extra missing, 4 gate, 128+signal."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # as stderr is: a file's name that is no UTF-8, or a terminal without it, must not end a command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with ranks.one_voice():
             _dispatch([word for word in words if word != "--debug"])
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here a reader that has gone is no failure; once Python ends, it would be
     except SystemExit as stop:  # tyro, after help or a usage error
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:

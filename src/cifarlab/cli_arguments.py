@@ -233,7 +233,7 @@ class TuneArguments:
     config: Path | None = None
     """YAML file to start from instead of a recipe."""
     trials: int | None = None
-    """Trials of the search, whoever does them: 30, or a whole grid; a finished search goes on with a larger number."""
+    """Trials of the search, whoever does them (the number asked for last, else 30 or a whole grid); more go on."""
     minutes: float | None = None
     """Begin no trial after so many minutes."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"

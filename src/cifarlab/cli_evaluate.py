@@ -102,8 +102,8 @@ def _evaluate_answers(arguments: EvaluateArguments) -> tuple[Path, Evaluation]:
 
 def _next(run: Run, result: Evaluation) -> str:
     if result.split == "test":
-        return f"cifarlab report {run.path}"
-    return f"cifarlab evaluate {run.path} --split test   (once, when all choices are made; then cifarlab report)"
+        return f"cifarlab report {run.quoted}"
+    return f"cifarlab evaluate {run.quoted} --split test   (once, when all choices are made; then cifarlab report)"
 
 
 def print_evaluation(result: Evaluation) -> None:

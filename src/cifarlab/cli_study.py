@@ -170,12 +170,15 @@ def _run_plan(spec: StudySpec, arguments: StudyArguments) -> None:
     from cifarlab.experiments.planning import plan_study
     from cifarlab.experiments.storage import open_storage
     from cifarlab.experiments.study import find_study
+    from cifarlab.experiments.study_queue import agree
 
     assert arguments.plan is not None
     record = find_study(spec.name, open_storage(arguments.storage or None)) if _may_exist(arguments) else None
+    if record is not None:
+        agree(spec, record.spec)
     plan = plan_study(spec, arguments.plan, record=record, sd=arguments.sd)
     if arguments.json:
-        values = {**vars(plan), "num_trials": plan.num_trials}
+        values = {**vars(plan), "num_trials": plan.num_trials, "num_pairs": plan.num_pairs}
         unknown = {key: None for key in ("pflop", "seconds") if math.isnan(values[key])}
         console.print_json(values | unknown)
     else:
@@ -197,6 +200,11 @@ def _print_plan(plan: Plan) -> None:
         "(a t-test at 5 % finds it in four studies of five)",
         style="bold",
     )
+    if plan.num_pairs > 1:
+        console.print_line(
+            f"that is for two arms alone; after the correction for all {plan.num_pairs} pairs, by which the study "
+            f"judges, up to {plan.seeds_corrected} seeds are needed"
+        )
     console.print_line(f"standard deviation over seeds: {100 * plan.sd:.2f} points, {plan.source}")
     console.print_line(f"trials: {arms}{plan.seeds} = {plan.num_trials}, of which {plan.num_done} are complete")
     if math.isnan(plan.seconds):

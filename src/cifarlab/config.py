@@ -88,7 +88,9 @@ class ConvnetConfig:
         """Check ranges."""
         _require(len(self.stages) > 0, "model.convnet.stages needs at least one pair: convolutions, width")
         _require(min(map(min, self.stages)) >= 1, "model.convnet.stages must be pairs of positive numbers")
-        _require(self.kernel_size % 2 == 1, f"model.convnet.kernel_size must be odd, not {self.kernel_size}")
+        _require(min(self.hidden, default=1) >= 1, f"model.convnet.hidden must be positive numbers, not {self.hidden}")
+        odd = self.kernel_size % 2 == 1 <= self.kernel_size
+        _require(odd, f"model.convnet.kernel_size must be odd and positive, not {self.kernel_size}")
         _require(-1 <= self.padding < self.kernel_size, "model.convnet.padding must be -1, or below kernel_size")
         _require(0 <= self.dropout < 1, f"model.convnet.dropout must lie in [0, 1), not {self.dropout}")
         right = self.head_dropout == -1 or 0 <= self.head_dropout < 1
@@ -131,7 +133,9 @@ class MixconvConfig:
         """Check ranges."""
         _require(len(self.widths) > 0, "model.mixconv.widths needs at least one block")
         _require(self.branches >= 1, f"model.mixconv.branches must be at least 1, not {self.branches}")
-        _require(self.kernel_size % 2 == 1, f"model.mixconv.kernel_size must be odd, not {self.kernel_size}")
+        _require(min(self.widths + self.hidden) >= 1, "model.mixconv.widths and hidden must be positive numbers")
+        odd = self.kernel_size % 2 == 1 <= self.kernel_size
+        _require(odd, f"model.mixconv.kernel_size must be odd and positive, not {self.kernel_size}")
         shares = self.dropout, self.block_dropout
         _require(0 <= min(shares) <= max(shares) < 1, f"model.mixconv dropouts must lie in [0, 1), not {shares}")
         _require(not (self.residual and self.mix_after != "conv"), "model.mixconv.residual needs mix_after conv")
@@ -232,6 +236,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(self.lr > 0, f"optimizer.lr must be positive, not {self.lr}")
+        rates = self.head_lr >= 0 and self.bias_lr >= 0
+        _require(rates, "optimizer.head_lr and optimizer.bias_lr must not be negative")
         _require(0 <= self.momentum < 1, f"optimizer.momentum must lie in [0, 1), not {self.momentum}")
         _require(0 <= self.sgd_momentum < 1, f"optimizer.sgd_momentum must lie in [0, 1), not {self.sgd_momentum}")
         _require(0 <= self.beta2 < 1, f"optimizer.beta2 must lie in [0, 1), not {self.beta2}")
@@ -329,11 +335,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.epochs > 0, f"train.epochs must be positive, not {self.epochs}")
+        _require(0 < self.epochs < float("inf"), f"train.epochs must be positive and finite, not {self.epochs}")
         _require(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
         _require(0 <= self.label_smoothing < 1, f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
         _require(0 <= self.ema < 1, f"train.ema must lie in [0, 1), not {self.ema}")
         _require(self.early_stopping >= 0, f"train.early_stopping must not be negative, not {self.early_stopping}")
+        _require(self.checkpoint_epochs >= 0, "train.checkpoint_epochs must not be negative")
         shares = [share for share, _ in self.low_resolution]
         _require(shares == sorted(shares), "train.low_resolution must be in order of its shares")
         sizes = [size for _, size in self.low_resolution]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import types
 import typing
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from cifarlab.config import Config
 from cifarlab.errors import ConfigError
+from cifarlab.strict_yaml import read_yaml
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -68,11 +70,11 @@ def load_config(path: Path) -> Config:
         ConfigError: If the file is missing, is not YAML, or does not fit Config.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if values is not None and not isinstance(values, dict):
         raise ConfigError(f"{path} must hold fields and values, such as 'train: {{epochs: 5}}'")
     try:
@@ -108,11 +110,20 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}, not {value!r}")
     if origin is tuple:
         return _build_tuple(kind, value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        value = _number(value)
     if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
         return value
     raise ConfigError(f"{where} must be of type {kind.__name__}, not {value!r}")
+
+
+def _number(value: int | str) -> Any:
+    """Return a whole number, or a text such as 1e-3 (to YAML no number), as a float; what is no number as it is."""
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return value
+    return number if isinstance(value, int) or math.isfinite(number) else value
 
 
 def _build_section(kind: Any, value: Any, where: str) -> Any:

@@ -6,6 +6,7 @@ Bars appear on a terminal only; elsewhere training prints one line an epoch. NO_
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,9 +21,23 @@ from rich.text import Text
 from cifarlab.phrases import duration
 
 
+class _Output(Console):
+    """A console whose reader, such as head, may go before the command has ended."""
+
+    def on_broken_pipe(self) -> None:
+        """Do without progress that nobody reads; where results have no reader, have the command end.
+
+        Raises:
+            BrokenPipeError: On stdout. Rich would exit with code 1, as if the command had failed.
+        """
+        if not self.stderr:
+            raise BrokenPipeError
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def stderr_console() -> Console:
     """Return the console for progress and notices."""
-    return Console(stderr=True, highlight=False)
+    return _Output(stderr=True, highlight=False)
 
 
 def notify(line: str) -> None:
@@ -37,12 +52,12 @@ def print_error(message: str) -> None:
 
 def print_line(line: str = "", style: str = "") -> None:
     """Print a line of a result to stdout."""
-    Console(highlight=False).print(Text(line, style=style), soft_wrap=True)
+    _Output(highlight=False).print(Text(line, style=style), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a value for machines to stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+    """Print a value for machines to stdout, in ASCII: any terminal takes it, whatever a file or class is named."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -52,7 +67,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    _Output(highlight=False).print(table)
 
 
 def print_summary(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -63,7 +78,7 @@ def print_summary(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
         table.add_column(column, justify="right" if last else "left", no_wrap=last or number == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    _Output(highlight=False).print(table)
 
 
 def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -74,7 +89,7 @@ def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     for name, text in rows:
         grid.add_row(Text(f"  {name}"), Text(text, overflow="fold"))
     print_line(title, style="bold")
-    Console(highlight=False).print(grid)
+    _Output(highlight=False).print(grid)
     print_line()
 
 

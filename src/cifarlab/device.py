@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, present in available.items() if present)
     if not available.get(name, False):
-        raise UsageError(f"this machine has no {name} device that torch can use; take --train.device auto")
+        raise UsageError(f"this machine has no {name} device that torch can use; choose auto or cpu instead")
     return torch.device(name)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -30,7 +32,7 @@ def describe_environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git_commit": _git_commit(),
-        "command": " ".join([_program(), *sys.argv[1:]]),
+        "command": shlex.join([_program(), *map(_without_password, sys.argv[1:])]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -38,6 +40,12 @@ def describe_environment() -> dict[str, Any]:
 def _program() -> str:
     name = Path(sys.argv[0]).name
     return "cifarlab" if name == "__main__.py" else name  # python -m cifarlab
+
+
+def _without_password(word: str) -> str:
+    """Return a word of a command without the password of an address in it: commands are shown on pages."""
+    word = re.sub(r"(://[^/@:\s]*:)[^/\s]*@", r"\1***@", word)
+    return re.sub(r"(://.*[?&]password=)[^&\s]*", r"\1***", word)
 
 
 def process_start() -> float:
@@ -64,10 +72,15 @@ def peak_memory() -> int | None:
 
 def _git_commit() -> str | None:
     """Return the commit of the source tree this package runs from; None where it is not a checkout."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    file = Path(__file__).resolve()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        # installed in the virtual environment of a project, this file lies within that project's checkout
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return _git(file.parent, "rev-parse", "HEAD") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -7,7 +7,7 @@ CifarlabError                1  anything below
 │   ├── DownloadError        3  no source could deliver the data
 │   └── IntegrityError       3  the data is there, but it is not what it should be
 ├── MissingExtraError        3  an optional library is not installed
-├── RunError                 1  a run folder is missing, unfinished, locked or damaged
+├── RunError                 1  a run folder is missing, unfinished or damaged
 ├── StorageError             1  the database of studies cannot be opened, or has been away for too long
 ├── TrainingError            1  training cannot go on
 │   ├── NonFiniteLossError   1  the loss became NaN or infinite
@@ -17,6 +17,8 @@ CifarlabError                1  anything below
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class CifarlabError(Exception):
@@ -59,7 +61,7 @@ class MissingExtraError(CifarlabError):
 
 
 class RunError(CifarlabError):
-    """A run folder is missing, unfinished, locked or damaged."""
+    """A run folder is missing, unfinished or damaged."""
 
 
 class StorageError(CifarlabError):
@@ -85,10 +87,15 @@ class GateError(CifarlabError):
 
 
 class StoppedError(CifarlabError):
-    """A signal ended the work after its state was saved."""
+    """A signal ended the work after its state was saved.
+
+    Attributes:
+        run: Folder of the run that was being trained; None if none was.
+    """
 
     exit_code = 130
 
-    def __init__(self, message: str, signal_number: int) -> None:
+    def __init__(self, message: str, signal_number: int, run: Path | None = None) -> None:
         super().__init__(message)
+        self.run = run
         self.exit_code = 128 + signal_number

@@ -142,7 +142,7 @@ def load_model(run: Run) -> tuple[ImageClassifier, tuple[str, ...]]:
         The model and the class names in label order.
 
     Raises:
-        RunError: If the model is missing or damaged, or was not written by this package.
+        RunError: If the model is missing or damaged, or was not written by this package, or has weights such as NaN.
     """
     tensors, metadata = run.load_model()
     config, class_names, image_size = _read_metadata(run, metadata)
@@ -154,6 +154,8 @@ def load_model(run: Run) -> tuple[ImageClassifier, tuple[str, ...]]:
     except (ConfigError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{run.path / 'model.safetensors'} does not fit its own description: {reason}") from error
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise RunError(f"the weights of {run.path} are not all finite; train anew with a lower --optimizer.lr")
     return model.eval(), class_names
 
 
@@ -162,7 +164,7 @@ def _read_metadata(run: Run, metadata: dict[str, Any]) -> tuple[ModelConfig, tup
         config = config_from_dict({"model": metadata["model"]}).model
         class_names = tuple(str(name) for name in metadata["class_names"])
         image_size = int(metadata["image_size"])
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
         path = run.path / "model.safetensors"
         raise RunError(f"{path} does not describe its model ({error}); it was not written by cifarlab train") from error
     return config, class_names, image_size

@@ -14,6 +14,8 @@ NO_SPREAD = "no spread seen"
 """What stands for an interval over seeds that all have the same figure."""
 _MOST_DIGITS = 3
 _SMALLEST_P = 0.001
+_LEVEL = 0.05  # of the tests; on which side of it a p-value lies is never rounded away
+_MOST_P_DIGITS = 6
 
 
 def digits_of(ends: tuple[float, float]) -> int:
@@ -91,7 +93,10 @@ def p_value(p: float) -> str:
         return UNKNOWN
     if p < _SMALLEST_P:
         return f"< {_SMALLEST_P}"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    digits = 3 if p < 0.1 else 2
+    while round(p, digits) == _LEVEL != p and digits < _MOST_P_DIGITS:
+        digits += 1
+    return f"{p:.{digits}f}"
 
 
 def p_text(p: float) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,9 +81,9 @@ def durable_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file durably (UTF-8)."""
+    """Write a text file durably (UTF-8); of a file's name that is no UTF-8, the bytes become escapes, those of JSON."""
     with durable_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
@@ -102,10 +103,12 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+            if not isinstance(metadata, dict) or not isinstance(metadata.get("format", 0), int):
+                raise ValueError("its metadata is not what cifarlab writes")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 not a dict
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing") from error
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
 
 
@@ -126,20 +129,22 @@ class Run:
         name = name or config.recipe
         if not name or Path(name).name != name or name.startswith("."):
             raise RunError(f"a run's name must be one plain folder name, not {name!r}")
-        for number in range(1, 100_000):
-            path = root / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise RunError(
-                    f"cannot create {path}: {error.strerror}; choose another folder with CIFARLAB_RUNS"
-                ) from error
-            run = cls(path)
-            write_text(path / "config.yaml", config_to_yaml(config))
-            return run
-        raise RunError(f"{root / name} and its 99,999 successors exist; choose another name")
+        path = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)  # by itself: of a link to nowhere it says that it exists
+            for number in range(1, 100_000):
+                path = root / (name if number == 1 else f"{name}-{number}")
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    break
+            else:
+                raise RunError(f"{root / name} and its 99,999 successors exist; choose another name")
+        except OSError as error:
+            raise RunError(
+                f"cannot create {path}: {error.strerror}; choose another folder with CIFARLAB_RUNS"
+            ) from error
+        write_text(path / "config.yaml", config_to_yaml(config))
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path | str) -> Run:
@@ -149,7 +154,7 @@ class Run:
             RunError: If there is no run at ``path``.
         """
         for candidate in (Path(path), runs_root() / path):
-            if (candidate / "config.yaml").is_file():
+            if os.path.isfile(candidate / "config.yaml"):  # noqa: PTH113 Path.is_file raises for a name that is too long
                 return cls(candidate)
         raise RunError(f"{path} is not a run folder (no config.yaml in it); runs are in {runs_root()}/")
 
@@ -157,6 +162,11 @@ class Run:
     def name(self) -> str:
         """Name of the folder."""
         return self.path.resolve().name
+
+    @property
+    def quoted(self) -> str:
+        """Path of the folder as one word of a command, to be typed as it is."""
+        return shlex.quote(str(self.path))
 
     @property
     def config(self) -> Config:
@@ -171,7 +181,7 @@ class Run:
     def require_finished(self) -> None:
         """Raise RunError with the way on unless the run is finished."""
         if not self.finished:
-            raise RunError(f"{self.path} is not finished; continue it with: cifarlab train --resume {self.path}")
+            raise RunError(f"{self.path} is not finished; continue it with: cifarlab train --resume {self.quoted}")
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file durably; dataclasses become objects."""
@@ -256,31 +266,60 @@ class Run:
         """Read predictions/<split>.safetensors.
 
         Raises:
-            RunError: If the split was not evaluated.
+            RunError: If the split was not evaluated, or the file is damaged.
         """
         path = self.path / "predictions" / f"{split}.safetensors"
+        again = f"make them with: cifarlab evaluate {self.quoted} --split {split}"
         if not path.is_file():
-            raise RunError(
-                f"{self.path} holds no predictions on {split}; "
-                f"make them with: cifarlab evaluate {self.path} --split {split}"
-            )
+            raise RunError(f"{self.path} holds no predictions on {split}; {again}")
         tensors, _ = read_tensors(path)
-        return Predictions(tensors["logits"], tensors["labels"], tensors.get("logits_tta"))
+        logits_NK, labels_N, logits_tta_NK = (tensors.get(name) for name in ("logits", "labels", "logits_tta"))
+        if logits_NK is None or labels_N is None or logits_NK.ndim != 2 or labels_N.shape != logits_NK.shape[:1]:
+            raise RunError(f"{path} is damaged: it holds no logits and labels of one number of images; {again}")
+        return Predictions(logits_NK, labels_N, logits_tta_NK)
 
     def log_test_read(self, command: str, reason: str) -> None:
         """Add one line to test_reads.jsonl: every look at the test split is written down before it happens."""
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "reason": reason}
+        path = self.path / "test_reads.jsonl"
+        before = path.stat().st_size if path.is_file() else 0
         try:
-            with (self.path / "test_reads.jsonl").open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):  # half a line would spoil the ones before and after it
+                os.truncate(path, before)
             raise RunError(f"cannot record the reading of the test split in {self.path}: {error.strerror}") from error
 
     def test_reads(self) -> list[dict[str, Any]]:
         """Return the records of test_reads.jsonl, oldest first."""
         return _read_lines(self.path / "test_reads.jsonl")
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return the same configuration by paths that hold from every folder in which somebody goes on with it.
+
+    Raises:
+        RunError: If the run whose weights it starts from is not there.
+    """
+
+    def absolute(path: str) -> str:
+        return str(Path(path).resolve()) if path else ""
+
+    data = dataclasses.replace(config.data, folder=absolute(config.data.folder), csv=absolute(config.data.csv))
+    model = dataclasses.replace(config.model, init=absolute_run(config.model.init))
+    return dataclasses.replace(config, data=data, model=model)
+
+
+def absolute_run(name: str) -> str:
+    """Return the absolute path of a run folder, or of that of its name below the runs folder; '' for none.
+
+    Raises:
+        RunError: If it is not there.
+    """
+    return str(Run.open(name).path.resolve()) if name else ""
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

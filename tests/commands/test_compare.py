@@ -394,6 +394,10 @@ def test_the_folder_of_a_comparison_is_its_own(tmp_path: Path) -> None:
         (["compare", "a", "b", "--out", "a-run"], 1, "a-run is a run; name another folder"),
         (["compare", "a", "short.csv"], 3, "holds 3 predictions, but the test split has 200 images"),
         (["compare", "a", "unfinished"], 1, "is not finished"),
+        (["compare", "x.csv", "y.csv", "--labels", "empty.npy"], 3, "empty.npy is empty"),
+        (["compare", "x.csv", "y.csv", "--labels", "scores.npy"], 3, "scores.npy holds scores; --labels needs"),
+        (["compare", "one.csv", "other.csv", "--labels", "one.csv"], 3, "compare answers to several"),
+        (["compare", "a", "v\udcff.csv"], 2, "is not UTF-8, so no page can hold it; rename the file"),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
 )
@@ -409,6 +413,10 @@ def test_a_mistake_is_one_line(
     Path("short.csv").write_text("1\n2\n3\n")
     for name in ("x.csv", "y.csv"):
         Path(name).write_text("1\n2\n")
+    for name in ("one.csv", "other.csv"):
+        Path(name).write_text("1\n")
+    np.save("empty.npy", np.zeros(0, dtype=np.int64))
+    np.save("scores.npy", np.eye(2))
     assert main(words) == code
     captured = capsys.readouterr()
     assert captured.out == ""

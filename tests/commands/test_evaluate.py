@@ -25,13 +25,14 @@ from cifarlab.cli_evaluate import print_evaluation
 from cifarlab.commands import evaluate as module
 from cifarlab.commands.evaluate import evaluate, evaluate_answers
 from cifarlab.config import Config, DataConfig, EvaluateConfig, ModelConfig, SpeednetConfig
-from cifarlab.data import ImageSet, Splits
+from cifarlab.data import ImageSet, Splits, cifar10_c
+from cifarlab.data.cifar import CIFAR10
 from cifarlab.errors import DataError, GateError, IntegrityError, RunError, UsageError
 from cifarlab.evaluation import conduct, writing
 from cifarlab.evaluation.conduct import enforce, enforce_sections
 from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.section import Section, Subject, Table
-from cifarlab.evaluation.sections import QUICK, SECTIONS, Entry
+from cifarlab.evaluation.sections import QUICK, SECTIONS, Entry, require_files
 from cifarlab.inference import Classifier, model_metadata
 from cifarlab.models import build_model, fit_to_images
 from cifarlab.run import Run
@@ -263,7 +264,7 @@ def test_an_unfinished_run_is_refused(run: Run) -> None:
 
 def test_weights_gone_bad_give_null_and_say_so(run: Run) -> None:
     tensors, metadata = run.load_model()
-    tensors["network.head.weight"][:] = torch.nan
+    tensors["network.head.weight"][:] = 3e38  # finite, so that it loads; sums of it are not
     run.save_model(tensors, metadata)
     evaluate(run, split="test", device="cpu")
     entry = strict_json(run.path / "evaluation.json")["splits"]["test"]
@@ -400,7 +401,9 @@ def test_sections_of_an_earlier_evaluation_stay_until_the_answers_change(
     tensors, metadata = run.load_model()
     tensors["network.head.weight"].neg_()
     run.save_model(tensors, metadata)
-    assert list(evaluate(run, sections=("other",), device="cpu").sections) == ["other"]
+    told: list[str] = []
+    assert list(evaluate(run, sections=("other",), device="cpu", notify=told.append).sections) == ["other"]
+    assert [line.partition("; ")[2] for line in told if "left out" in line] == ["measure it again with --sections well"]
 
 
 def test_an_evaluation_of_the_first_format_is_kept_beside_the_new_one(run: Run) -> None:
@@ -421,7 +424,8 @@ def test_an_evaluation_of_the_first_format_is_kept_beside_the_new_one(run: Run) 
 def test_an_evaluation_that_cannot_be_read_is_told_in_one_line(run: Run, content: str, message: str) -> None:
     (run.path / "evaluation.json").write_text(content, encoding="utf-8")
     with pytest.raises(RunError, match=message):
-        evaluate(run, sections=(), device="cpu")
+        evaluate(run, split="test", sections=(), device="cpu")
+    assert run.test_reads() == []
 
 
 def test_what_fits_on_a_line_of_evaluation_json_stands_on_one() -> None:
@@ -497,6 +501,27 @@ def test_a_wrong_file_of_the_users_is_told_before_anything_is_read(
     assert not (run.path / "evaluation.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "section", "message"),
+    [("cifar10_c", "corruptions", "labels.npy and the 15 .npy files"), ("unknown", "unknown", "no image in")],
+)
+def test_a_folder_without_what_is_wanted_is_told_before_anything_is_read(
+    run: Run, tmp_path: Path, setting: str, section: str, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    options = Options(**{setting: str(tmp_path / "empty")})
+    with pytest.raises(DataError, match=message):
+        evaluate(run, split="test", sections=(section,), options=options, device="cpu")
+    assert run.test_reads() == []
+
+
+def test_official_files_hold_the_labels_of_test_and_are_not_opened_for_val(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10_c, "open_cifar10_c", lambda folder: pytest.fail("opened"))
+    require_files(Options(cifar10_c=str(tmp_path)), CIFAR10.class_names, "val", cifar10_c.NUM_IMAGES)
+
+
 def test_a_section_that_files_were_named_for_may_not_be_skipped_silently() -> None:
     sections = {
         "corruptions": {"skipped": "fog.npy is missing", "options": {"cifar10_c": "official"}},
@@ -569,10 +594,26 @@ def test_the_first_three_of_three_classes_are_no_figure(
         assert ("top-3" in capsys.readouterr().out) == told
 
 
+@pytest.mark.parametrize(
+    ("margin", "said"), [(1.0, r"averaging over views; on"), (0.02, r"views of the [\d.]+\s% of them")]
+)
+def test_the_page_says_which_images_got_views(
+    tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch, margin: float, said: str
+) -> None:
+    monkeypatch.setattr(module, "load_splits", lambda config: splits)
+    run = make_run(tmp_path, splits, views_margin=margin)
+    assert (evaluate(run, sections=(), device="cpu").views_share == 1) == (margin == 1)
+    assert re.search(said, page_of(run, "val"))
+
+
 def test_the_page_of_val_says_how_to_get_the_figure_to_publish(run: Run) -> None:
     evaluate(run, sections=(), device="cpu")
     text = page_of(run, "val")
     assert f"cifarlab evaluate {run.path} --split test" in text
+    spaced = Run.open(run.path.rename(run.path.parent / "a run"))
+    evaluate(spaced, sections=(), device="cpu")
+    assert html.unescape(page_of(spaced, "val")).count(f"cifarlab evaluate '{spaced.path}'") == 3
+    run = Run.open(spaced.path.rename(run.path))
     assert "Not asked for" in text
     evaluate(run, split="test", sections=(), device="cpu")
     evaluate(run, split="test", sections=(), device="cpu")
@@ -609,6 +650,8 @@ def test_the_lower_end_of_the_interval_must_reach_what_is_required() -> None:
         match=r"accuracy 95\.00 % on 100 val images is not shown to reach the required 90\.00 %.*Wilson.*89\.99",
     ):
         enforce(judged(0.95, 0.8999), 0.90)
+    with pytest.raises(GateError, match=r"required 90\.0000 %.* 89\.9999 %, lies below"):
+        enforce(judged(0.95, 0.8999992), 0.90)
 
 
 # Answers from a file
@@ -650,6 +693,8 @@ def test_labels_and_answers_to_val_may_stand_in_files_of_their_own(answers: Path
     np.savez(tmp_path / "val.npz", logits=held["logits"][120:, :3], labels=held["labels"][120:] % 3)
     with pytest.raises(UsageError, match="3 classes"):
         evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz")
+    with pytest.raises(UsageError, match=r"logits\.npy holds no labels; .* --val-labels labels\.npy"):
+        evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "logits.npy")
 
 
 def test_what_is_odd_in_the_answers_to_val_is_told_too(answers: Path, tmp_path: Path) -> None:

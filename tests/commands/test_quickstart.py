@@ -8,6 +8,8 @@ from tests.conftest import make_images, with_fields
 
 from cifarlab.commands.quickstart import quickstart
 from cifarlab.config import DataConfig
+from cifarlab.errors import StoppedError
+from cifarlab.training.loop import Hooks
 
 
 @pytest.fixture
@@ -40,3 +42,16 @@ def test_quickstart_leaves_a_judged_run_and_a_report(config, folder, tmp_path, m
     assert done.verdict.total == stored["num_images"] == 15
     assert [read["reason"] for read in done.run.test_reads()] == ["quickstart"]
     assert (done.verdict.outcome == "better") == (done.verdict.interval[0] > 0.7)
+
+
+@pytest.mark.usefixtures("without_curves")
+def test_a_stop_once_training_has_ended_is_heard_before_the_next_stage(config, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_fields(config, train__epochs=1, data__folder=str(folder))
+    received = []
+    hooks = Hooks(on_epoch=lambda record: received.append(15), stop_signal=lambda: received[0] if received else 0)
+    stages = []
+    with pytest.raises(StoppedError, match=r"go on with: cifarlab evaluate .*quickstart --split test") as caught:
+        quickstart(config, hooks=hooks, stage=stages.append)
+    assert caught.value.exit_code == 143
+    assert len(stages) == 2

@@ -30,6 +30,8 @@ from cifarlab.training.loop import Hooks
 
 pytestmark = pytest.mark.usefixtures("without_curves")
 
+FIGURES = {"val/accuracy": 0.5, "compute_pflop": 0.1, "wall_clock_seconds": 2.0, "train_clock_seconds": 1.0}
+
 
 @pytest.fixture
 def one_page(monkeypatch):
@@ -110,8 +112,7 @@ def judged(monkeypatch):
     def evaluate(run, *, split, reason):
         names.append(run.name)
         time.sleep(0.2)
-        (run.path / "predictions").mkdir(exist_ok=True)
-        (run.path / "predictions" / "test.safetensors").touch()
+        run.write_json("evaluation.json", {"splits": {"test": {"accuracy": {"value": 0.5}}}})
         return SimpleNamespace(accuracy=SimpleNamespace(value=0.5), accuracy_tta=None)
 
     monkeypatch.setattr(study_module, "evaluate", evaluate)
@@ -125,7 +126,7 @@ def trained(photos):
     queue = open_queue(spec, open_storage(), open_leases())
     while work := take(queue):
         run = Run.create(work.config, name=f"tiny-{work.arm}")
-        run.write_json("result.json", figures := {"val/accuracy": 0.5})
+        run.write_json("result.json", figures := FIGURES)
         finish(queue, work, str(run.path.resolve()), figures)
     return load_study("tiny", open_storage())
 
@@ -139,6 +140,22 @@ def test_two_workers_share_the_readings_of_test(trained, judged, monkeypatch):
         worker.join()
         assert sorted(judged) == ["tiny-relu", "tiny-tanh"], "whoever is done finds all readings done"
     assert open_leases().held() == {}
+
+
+def test_a_reading_of_test_that_was_cut_off_is_done_again(trained, judged):
+    """Its worker was killed when the answers were written, and what they are worth was not."""
+    (trained.trials[0].run / "predictions").mkdir()
+    (trained.trials[0].run / "predictions" / "test.safetensors").touch()
+    judge_on_test(trained)
+    assert judged == ["tiny-relu", "tiny-tanh"]
+
+
+def test_a_namesake_that_another_study_left_is_not_judged_for_a_trial_of_another_machine(trained, judged):
+    Run(trained.trials[0].run).write_json("result.json", FIGURES | {"val/accuracy": 0.4})
+    told = []
+    judge_on_test(trained, notify=told.append)
+    assert judged == ["tiny-tanh"]
+    assert "1 of 2 run folders are not on this machine" in told[0]
 
 
 def test_a_reading_of_test_by_another_worker_is_waited_for_until_a_stop_is_asked_for(trained, judged, monkeypatch):
@@ -274,6 +291,14 @@ def test_a_plan_trains_nothing_and_creates_nothing(words, capsys):
     assert (plan["seeds"], plan["num_trials"], plan["seconds"]) == (17, 34, None)
 
 
+def test_a_plan_is_not_made_from_the_trials_of_another_study_of_the_name(trained, capsys):
+    """It would count them as done, and its costs could be negative."""
+    assert main(["study", "--join", "--name", "tiny", "--plan", "0.3", "--sd", "0.1"]) == 0
+    assert "of which 2 are complete" in capsys.readouterr().out
+    assert main(["study", "convnet", "--vary", "lr=0.1,0.2", "--name", "tiny", "--plan", "0.3"]) == 2
+    assert "there is a study 'tiny' with another" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
@@ -285,7 +310,7 @@ def test_a_plan_trains_nothing_and_creates_nothing(words, capsys):
         (["convnet", "--arms", "none.yaml"], 2, "cannot read the arms none.yaml"),
         (["convnet", "--set", "train.epochs=0"], 2, "train.epochs must be positive"),
         (["convnet", "--seeds", "-1"], 2, "--seeds must be at least 1, not -1"),
-        (["convnet", "--name", "a/b"], 2, "a study's name is made of letters"),
+        (["convnet", "--name", "a/b"], 2, "at most 100 of them, not 'a/b'; choose one with --name"),
         (["--preset", "activation"], 2, "unknown preset 'activation'; did you mean activations?"),
         (["resnet8"], 2, "unknown recipe 'resnet8'"),
         (["--join", "--name", "x"], 2, "there is no study 'x' in the storage; studies are none yet"),

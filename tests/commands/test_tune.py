@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from tests.conftest import make_images
+from tests.conftest import make_images, with_fields
 from tests.experiments.pretend import Pretender, draw_nothing, serve_images
 from torch import nn
 
@@ -17,7 +17,7 @@ from cifarlab.config import Config, ConvnetConfig, DataConfig, EvaluateConfig, M
 from cifarlab.config_yaml import changed_fields, load_config
 from cifarlab.data import SourceData
 from cifarlab.data.splits import make_splits
-from cifarlab.errors import UsageError
+from cifarlab.errors import RunError, UsageError
 from cifarlab.experiments import search_page
 from cifarlab.experiments.arms import check_spec
 from cifarlab.experiments.search import SearchSpec, check_search
@@ -163,6 +163,27 @@ def test_a_learning_rate_without_bounds_fails_its_trial_only(monkeypatch):
     assert "lower --optimizer.lr" in by_lr[1e30].error
 
 
+def test_the_run_that_trials_start_from_is_known_by_its_whole_path():
+    """Runs record it so, and one that was finished but not recorded is known by its configuration."""
+    source = Run.create(CONFIG, name="pretrained").path.resolve()
+    fine_tuned = with_fields(CONFIG, model__init="pretrained")
+    hunt = search("optimizer.lr=0.01,0.02", config=fine_tuned, sampler="grid")
+    trained = tune(hunt, train=(train := Pretender()), trials=1)
+    assert [config.model.init for config in train.trained] == [str(source)]
+    assert trained.record.spec.recipe.model.init == str(source)
+    choices = tune(
+        dataclasses.replace(search("model.init='',pretrained", sampler="grid"), name="choices"), train=Pretender()
+    )
+    assert {trial.values["model.init"] for trial in choices.record.trials} == {"", str(source)}
+
+
+def test_a_run_to_start_from_that_is_not_there_is_missed_before_the_first_trial():
+    lost = search("optimizer.lr=0.01,0.02", config=with_fields(CONFIG, model__init="lost"))
+    for wanted in (lost, search("model.init='',lost")):
+        with pytest.raises(RunError, match="lost is not a run folder"):
+            tune(wanted, train=lambda *_, **__: pytest.fail("a trial"))
+
+
 def test_the_result_is_the_recipe_with_the_chosen_values_and_trains_by_one_command():
     lonely = dataclasses.replace(CONFIG, data=DataConfig(image_size=16, val_fraction=0))
     result = tune(search("optimizer.lr=log:0.01:1", "model.dropout=0:0.5", config=lonely), train=Pretender(), trials=8)
@@ -181,6 +202,14 @@ def test_more_trials_go_on_with_a_search_and_keep_what_is_there():
     assert second.record.trials[:3] == first.record.trials
     assert len(train_rest.trained) == 2
     assert tune("hunt", train=Pretender(), trials=3).record == second.record
+
+
+def test_who_joins_without_a_number_does_as_many_trials_as_were_asked_for():
+    space = "optimizer.lr=log:0.01:1"
+    tune(search(space), train=Pretender(), trials=3, minutes=1e-9)
+    assert len(tune("hunt", train=Pretender()).record.trials) == 3
+    tune("hunt", train=Pretender(), trials=4)
+    assert len(tune(search(space), train=Pretender()).record.trials) == 4
 
 
 def test_no_trial_begins_after_the_time_is_up():

@@ -90,6 +90,34 @@ def test_damaged_cache_is_set_aside_and_fetched_again(
     assert get().source == f"cache file {cache}"
 
 
+def test_a_cache_that_cannot_be_opened_is_not_called_damaged(
+    get: Any, mini: Any, server: Any, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the good one of another user, who was the first in a folder that several share."""
+    mini.serve_official(server)
+    monkeypatch.setenv("CIFARLAB_DATA", str(open_folder))
+    cache = get().path
+    good = cache.read_bytes()
+    cache.chmod(0o600)
+    open_folder.chmod(0o777)
+    monkeypatch.chdir(open_folder)
+    monkeypatch.setenv("CIFARLAB_OFFLINE", "1")
+
+    def run() -> Any:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        else:
+            cache.chmod(0)
+        return get()
+
+    error = in_child(run)
+    cache.chmod(0o600)
+    assert isinstance(error, DownloadError)
+    assert str(error).count(f"tried {cache}: ") == 1
+    assert "Permission denied" in str(error)
+    assert cache.read_bytes() == good
+
+
 def test_cache_of_other_data_is_not_believed(mini: Any, server: Any, impatient: Patience, cache: Path) -> None:
     """Its recorded checksums agree with its content; they are not those of the data set."""
     other = replace(mini.arrays, train_labels_N=mini.arrays.train_labels_N[::-1].copy())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,28 @@ def test_gzip_bomb_is_refused(mini: Any, tmp_path: Path) -> None:
     assert len(bomb) < 200_000
     with pytest.raises(IntegrityError, match="unpacks to more than"):
         read_archive(write(tmp_path / "a", bomb), mini.dataset)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_is_a_bomb_is_not_unpacked(kind: bytes, mini: Any, tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type = kind
+    path = write(tmp_path / "a", archive_of([(header, bytes(60 * 2**20))]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError, match="header of 62914560 bytes"):
+            read_archive(path, mini.dataset)
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20  # tarfile unpacks 10 KiB at a time, a thousandfold
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("headers", [{"GNU.sparse.map": "a,b"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}])
+def test_a_hostile_header_is_one_line(headers: dict[str, str], mini: Any, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("cifar-10-batches-bin/readme")
+    member.pax_headers = headers
+    with pytest.raises(IntegrityError, match=r"not a complete \.tar\.gz archive"):
+        read_archive(write(tmp_path / "a", archive_of([(member, b"")])), mini.dataset)
 
 
 def test_damaged_archives_say_what_was_received(mini: Any, tmp_path: Path) -> None:

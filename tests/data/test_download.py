@@ -108,6 +108,19 @@ def test_next_call_continues_and_changed_content_starts_over(get: Any, route: An
     assert get() == CONTENT[::-1]
 
 
+def test_what_is_kept_of_an_interrupted_download_tells_no_password(
+    route: Any, server: Any, impatient: Patience, tmp_path: Path
+) -> None:
+    url = server.base.replace("//", "//user:secret@") + "/file"
+    route.cuts = [60_000, 0]
+    with pytest.raises(DownloadError):
+        download(url, tmp_path / "file", limit=impatient.patient, patience=impatient)
+    assert left(tmp_path) == {"file.partial", "file.partial.json"}
+    assert b"secret" not in b"".join((tmp_path / name).read_bytes() for name in left(tmp_path))
+    download(url, tmp_path / "file", limit=impatient.patient, patience=impatient)
+    assert server.requests[-1][1]["Range"] == "bytes=60000-"
+
+
 def test_server_that_continues_other_content_is_not_believed(get: Any, route: Any) -> None:
     route.cuts = [60_000, 0]
     with pytest.raises(DownloadError):

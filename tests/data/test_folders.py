@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,33 @@ def test_unusable_folders_are_refused_in_one_line(tmp_path, build, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["", "cat", "cat/deep"])
+def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(tmp_path, monkeypatch, name):
+    plain_tree(tmp_path)
+
+    def refusing(function):
+        def call(path="."):
+            if Path(path) == tmp_path / name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))  # a test may be run by root, who may read everything
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    with pytest.raises(DataError, match=f"cannot read {tmp_path / name}: Permission denied; permit it"):
+        load_folder(tmp_path, **OPTIONS)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9/1.png", b"cat/caf\xe9.png"])
+def test_a_name_that_is_not_utf8_is_refused_in_one_line(tmp_path, name):
+    """No page, JSON or CSV file could hold it, which would be found out after the training."""
+    plain_tree(tmp_path)
+    picture(tmp_path / os.fsdecode(name))
+    with pytest.raises(DataError, match=r"caf\\udce9.*is not UTF-8.*rename"):
+        load_folder(tmp_path, **OPTIONS)
+
+
 def test_a_corrupt_image_is_named_and_refused_or_skipped(tmp_path):
     whole = load_folder(plain_tree(tmp_path), **OPTIONS)
     broken = tmp_path / "cat" / "broken.png"
@@ -160,6 +188,15 @@ def test_skipping_a_whole_class_is_refused(tmp_path):
         load_folder(tmp_path, **{**OPTIONS, "corrupt": "skip"})
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_skipping_a_whole_split_is_refused(tmp_path, split):
+    plain_tree(tmp_path / "train")
+    (tmp_path / split / "cat").mkdir(parents=True)
+    (tmp_path / split / "cat" / "1.png").write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match="1 image skipped"), pytest.raises(DataError, match=f"no {split} image can"):
+        load_folder(tmp_path, **{**OPTIONS, "corrupt": "skip"})
+
+
 def write_csv(root: Path, text: str) -> Path:
     path = root / "images.csv"
     path.write_text(text, encoding="utf-8")
@@ -174,6 +211,12 @@ def test_a_csv_file_lists_images_relative_to_itself(tmp_path):
     assert source.train.class_names == ("one", "two")
     assert source.train.labels_N.tolist() == [1, 0, 0]
     assert source.test is None
+
+
+def test_labels_may_hold_commas_in_quotes_and_lines_may_end_in_one(tmp_path):
+    plain_tree(tmp_path)
+    source = load_csv(write_csv(tmp_path, 'path,label\ncat/b.png,"one, small",\nDog/1.bmp,"one, large"\n'), **OPTIONS)
+    assert source.train.class_names == ("one, large", "one, small")
 
 
 def test_a_csv_file_may_bring_splits(tmp_path):
@@ -203,6 +246,9 @@ def test_the_order_of_lines_does_not_matter(tmp_path):
         ("path,label\ncat/b.png\n", "line 2: path or label is empty"),
         ("path,label,split\ncat/b.png,one,dev\n", "line 2: split must be train, val or test, not 'dev'"),
         ("path,label,split\ncat/b.png,one,test\nDog/1.bmp,two,test\n", "no training image for class one, two"),
+        ("path,label\ncat/b.png,one, small\nDog/1.bmp,one, large\n", "line 2 has more cells .* comma in quotes"),
+        ("path,label\ncat/b.png,one\nDog/1.bmp,two\n./cat/b.png,two\n", r"line 4: \./cat/b\.png stands in line 2 too"),
+        ("path,label,split\ncat/b.png,one,train\nDog/1.bmp,two,train\ncat/b.png,one,test\n", "line 4: .* line 2 too"),
         ("path,label\ncat/b.png,one\nDog/absent.png,two\n", r"absent\.png: No such file"),
         ("path,label\ncat/b.png,one\nDog,two\n", "not a regular file"),
     ],

@@ -114,6 +114,20 @@ def test_exif_orientation_is_applied(orientation):
     assert torch.equal(read(content, image_size=16), torch.from_numpy(upright).permute(2, 0, 1))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_with_damaged_exif_is_read(kind):
+    image = Image.fromarray(texture())
+    assert torch.equal(read(encode(image, kind, exif=b"Exif\0\0junk junk")), read(encode(image, kind)))
+
+
+def test_a_picture_is_turned_although_the_rest_of_its_exif_is_odd():
+    upright = texture(16, 16)
+    orientation, date_as_a_float = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHIf", 0x0132, 11, 1, 1.5)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + orientation + date_as_a_float + bytes(4)
+    content = encode(Image.fromarray(np.ascontiguousarray(np.rot90(upright, 1))), "PNG", exif=exif)
+    assert torch.equal(read(content, image_size=16), torch.from_numpy(upright).permute(2, 0, 1))
+
+
 def wide() -> bytes:
     """Red left quarter, grey middle half, blue right quarter: 64 x 32."""
     pixels = np.full((32, 64, 3), 128, np.uint8)

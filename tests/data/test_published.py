@@ -150,6 +150,12 @@ def test_the_users_own_address_comes_first(
     assert server.paths() == ["/mine/a.bin", "/mine/b.bin"]
 
 
+def test_a_bad_address_of_the_users_own_gives_way_to_the_published_one(get: Any, server: Any, folder: Path) -> None:
+    serve(server)
+    assert get("http://[bad").skipped == ("no host: is not a valid http or https address",)
+    assert kept(folder) == CONTENTS
+
+
 WRONG = {
     "another content": (lambda route: setattr(route, "content", bytes(5000)), "SHA-256"),
     "shorter": (lambda route: setattr(route, "content", CONTENTS["a.bin"][:-1]), "has 4999 bytes"),

@@ -74,6 +74,15 @@ def test_too_few_images_say_so():
         make_splits(SourceData(odd, None, None, "x"), DataConfig(val_fraction=0, test_fraction=0))
 
 
+def test_too_low_a_limit_says_so():
+    with pytest.raises(DataError, match=r"to hold out 3 for training; add images, or change data\.train_limit$"):
+        make_splits(source(), DataConfig(train_limit=3))
+    rare = ImageSet(numbered(102).images_NCHW, (torch.arange(102) < 2).long(), ("a", "b"))
+    config = DataConfig(train_limit=10, val_fraction=0, test_fraction=0)
+    with pytest.raises(DataError, match=r"no training image for class b; raise data\.train_limit$"):
+        make_splits(SourceData(rare, None, None, "x"), config)
+
+
 def test_stratified_split_is_sorted_and_partitions():
     first, second = stratified_split(torch.arange(50) % 5, 0.3, 0, "x")
     assert torch.equal(torch.cat([first, second]).sort().values, torch.arange(50))

@@ -199,6 +199,12 @@ def test_holm_agrees_with_statsmodels(size: int) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
+def test_holm_leaves_an_array_as_it_was() -> None:
+    p_values = np.array([0.01, 0.04])
+    assert holm(p_values) == pytest.approx([0.02, 0.04])
+    assert p_values.tolist() == [0.01, 0.04]
+
+
 def test_holm_leaves_out_what_was_not_tested() -> None:
     assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
     assert all(math.isnan(p) for p in holm([math.nan, math.nan]))

@@ -195,6 +195,9 @@ def test_a_temperature_that_does_harm_or_is_not_shown_to_help_is_said_so() -> No
     needless = calibration.calibration_section(subject(few, val=calibrated_answers(2000, 4, seed=2)))
     assert needless.figures["log_loss_gain"]["interval"][0] < 0 < needless.figures["log_loss_gain"]["interval"][1]
     assert needless.findings[2].endswith(": that it helps is not shown.")
+    single = calibration.calibration_section(subject((val[0][:1], val[1][:1]), val=val))
+    assert single.figures["log_loss_gain"]["value"] != 0
+    assert single.findings[2].endswith(": that it helps is not shown.")
 
 
 def test_answers_to_val_that_are_those_judged_are_seen_through() -> None:

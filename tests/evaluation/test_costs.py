@@ -38,6 +38,7 @@ def test_rows_and_columns_are_brought_into_the_order_of_the_classes(tmp_path: Pa
         (",cat,dog,ship\ncat,0,1,2\ndog,1,-3,2\nship,1,1,0\n", "line 3: '-3' is no cost"),
         (",cat,dog,ship\ncat,0,1,nan\ndog,1,0,2\nship,1,1,0\n", "line 2: 'nan' is no cost"),
         (",cat,dog,ship\ncat,0,1,2\ndog,1,0,inf\nship,1,1,0\n", "line 3: 'inf' is no cost"),
+        (",cat,dog,ship\ncat,0,1e308,2\ndog,1,0,2\nship,1,1,0\n", r"'1e308' is no cost; .* 0 to 1e\+15"),
         (",cat,dog,ship\ncat,0,1,2\ndog,1,,2\nship,1,1,0\n", "line 3: '' is no cost"),
         (",cat,dog,ship\ncat,0,1,2\ndog,1,0\nship,1,1,0\n", "line 3: 2 costs, but 3 are needed"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import warnings
 from pathlib import Path
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, log_softmax, softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 from tests.evaluation.answers import random_answers, subject
 
 from cifarlab.errors import CifarlabError, DataError, UsageError
+from cifarlab.evaluation.calibration import calibration_section
 from cifarlab.evaluation.foreign import read_answers_file
+from cifarlab.evaluation.ranking import ranking_section
 from cifarlab.evaluation.scores import scores_section
 from cifarlab.evaluation.section import Scored
+from cifarlab.evaluation.selective import selective_section
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LOGITS, LABELS = random_answers(300, 10)
@@ -144,6 +148,9 @@ def test_class_names_of_an_archive(tmp_path: Path) -> None:
     scored, names = load(path)
     assert names == CIFAR10
     np.testing.assert_array_equal(scored.labels_N.numpy(), LABELS)
+    for shape in ((1, 10), (10, 1)):  # a row or a column, as some programs save them
+        path = save_npz(tmp_path / "b.npz", logits=LOGITS, labels=LABELS, class_names=np.array(CIFAR10).reshape(shape))
+        assert load(path)[1] == CIFAR10
 
 
 def test_names_may_be_saved_as_bytes_and_labels_as_truth_or_as_one_row(tmp_path: Path) -> None:
@@ -164,10 +171,16 @@ def test_a_few_images_are_too_few_to_suspect_their_order(tmp_path: Path) -> None
 
 
 def test_numbers_at_the_end_of_the_range_are_judged_without_a_warning(tmp_path: Path) -> None:
+    """As of classes that were masked out, which may be the true ones."""
+    masked_NK = with_one(LOGITS, -np.finfo(np.float32).max.astype(float))
+    labels_N = np.where(np.arange(300) == 7, 3, LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = read_answers_file(save_npz(tmp_path / "a.npz", logits=np.abs(LOGITS) * 3e307, labels=LABELS))
+        found = read_answers_file(save_npz(tmp_path / "a.npz", logits=masked_NK, labels=labels_N))
+        about = dataclasses.replace(subject((LOGITS, LABELS), val=(LOGITS, LABELS)), judged=found.scored)
+        figures = calibration_section(about).figures
     assert found.kind == "logits"
+    assert np.isfinite(figures["after"]["log_loss"])
 
 
 def test_zeros_count_as_the_smallest_probability_and_that_is_told(tmp_path: Path) -> None:
@@ -184,6 +197,20 @@ def test_zeros_count_as_the_smallest_probability_and_that_is_told(tmp_path: Path
     halves = np.array([[1.0, 0.0], [0.5, 0.5], [1 - 1e-9, 1e-9]])
     second = read_answers_file(save_npz(tmp_path / "b.npz", probs=halves, labels=np.array([0, 1, 0])))
     assert second.scored.logits_NK[0, 1].item() == pytest.approx(np.log(1e-9), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_equal_probabilities_stay_equal_however_many_zeros_stand_beside_them(tmp_path: Path, kind: Any) -> None:
+    votes_NVK = np.stack([random_answers(500, 10, seed, skill=0.0)[0] for seed in range(5)], 1)
+    votes_NVK += 2 * np.eye(10)[labels_N := random_answers(500, 10)[1]][:, None]
+    shares_NK = np.eye(10)[votes_NVK.argmax(2)].mean(1)  # of five votes: 0, 0.2, 0.4, 0.6, 0.8 or 1
+    found = read_answers_file(save_npz(tmp_path / "a.npz", probs=shares_NK.astype(kind), labels=labels_N))
+    about = dataclasses.replace(subject((shares_NK, labels_N), val="same"), judged=found.scored, val=found.scored)
+    rows = ranking_section(about).figures["per_class"]
+    areas = [roc_auc_score(labels_N == k, shares_NK[:, k]) for k in range(10)]
+    assert [row["auroc"]["value"] for row in rows] == pytest.approx(areas, abs=1e-12)
+    curve = selective_section(about).figures["curve"]
+    assert {point["threshold"] for point in curve} == set(shares_NK.astype(kind).max(1).tolist())
 
 
 def test_no_number_is_rounded(tmp_path: Path) -> None:
@@ -287,8 +314,9 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
         ({"logits": LOGITS[LABELS < 9], "labels": LABELS[LABELS < 9] + 1}, "seem to count classes from 1"),
         (
             {"logits": with_one(LOGITS, np.nan), "labels": LABELS},
-            "1 of 300 answers hold NaN, infinity or what is no number, the first that",
+            "1 of 300 answers hold NaN, infinity, a number beyond .* or what is no number, the first that",
         ),
+        ({"logits": with_one(LOGITS, -1.7e308), "labels": LABELS}, r"beyond 3\.4e\+38 .* image 7"),
         ({"logits": with_one(LOGITS, -np.inf), "labels": LABELS}, "image 7"),
         ({"logits": LOGITS[None], "labels": LABELS}, "1 x 300 x 10 .* one at a time"),
         ({"logits": LABELS, "labels": LABELS}, "N x K numbers are needed"),
@@ -414,7 +442,7 @@ def test_tables_that_are_no_answers(tmp_path: Path) -> None:
     commas.write_text("cat;dog;frog\n0,5;0,25;0,25\n0,1;0,8;0,1\n")
     labels = tmp_path / "labels.csv"
     labels.write_text("label\n0\n1\n")
-    with pytest.raises(DataError, match=r"hold NaN, infinity or what is no number, .* numbers such as 0\.5"):
+    with pytest.raises(DataError, match=r"what is no number, .* numbers such as 0\.5"):
         load(commas, labels)
     twins = tmp_path / "twins.csv"
     twins.write_text("cat,dog,cat\n1,2,3\n4,5,6\n")

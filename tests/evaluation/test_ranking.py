@@ -127,6 +127,12 @@ def test_a_class_with_a_single_image_has_a_figure_and_no_interval() -> None:
     figures, _ = ranking.class_ranking(np.array([0.1, 0.8, 0.7, 0.2]), np.array([False, False, True, False]))
     assert figures["auroc"]["value"] == pytest.approx(2 / 3)
     assert figures["auroc"]["interval"] is None
+    logits_NK, labels_N = random_answers(60, 3)
+    labels_N[labels_N == 2] = 0
+    labels_N[7] = 2
+    section = ranking.ranking_section(subject((logits_NK, labels_N)))
+    assert section.figures["macro_auroc"]["interval"] is None
+    assert any("single image" in note and note.endswith("one too: class c.") for note in section.notes)
 
 
 def test_ties_count_half() -> None:

@@ -210,6 +210,12 @@ def test_where_confidence_cannot_leave_a_tenth_out_that_is_said() -> None:
         assert "no tenth can be left out by confidence" in selective.selective_section(subject(answers)).findings[0]
 
 
+def test_nearly_all_is_not_called_all() -> None:
+    logits_NK = np.array([[900.0, 0.0]] * 996 + [[1.0, 0.0]] * 4)
+    finding = selective.selective_section(subject((logits_NK, np.zeros(1000, dtype=int)))).findings[0]
+    assert finding.startswith("If it answers only the 99.6 % of 1,000 test images it is surest of")
+
+
 def test_a_wish_is_written_as_it_was_given() -> None:
     section = selective.selective_section(
         subject(random_answers(50, 3), val="same", split="val", wanted_accuracy=0.9995)

@@ -147,6 +147,34 @@ def test_what_the_model_says_nothing_of_is_rejected_and_what_it_is_sure_of_is_no
         save_figure(plot, tmp_path / name)
 
 
+def test_nearly_all_is_not_called_all():
+    """Of 500 flat colours a single one is answered, and of 500 images of noise a single one is not."""
+
+    def nearly(images: torch.Tensor) -> torch.Tensor:
+        logits = sure_of_noise(images)
+        logits[0, 1] = 50 - logits[0, 1]  # the other way about
+        return logits
+
+    judged = scored(0.8, 200)
+    found = unknown_section(subject(judged, scored(0.8, 100, seed=1), nearly))
+    assert found.figures["sets"]["flat_colours"]["rejected"]["count"] == 499
+    assert "99.8 % of flat colours" in found.findings[0]
+    assert "0.2 % of uniform noise" in found.findings[0]
+
+
+def test_a_threshold_and_an_auroc_of_nearly_one_are_not_called_one():
+    sure_NK = torch.zeros(2000, 3)
+    sure_NK[:, 0] = torch.linspace(9, 12, 2000)
+    judged = Scored(sure_NK, torch.zeros(2000, dtype=torch.int64))
+    found = unknown_section(subject(judged, judged, lambda images: sure_of_noise(images) * (5 / 50)))
+    assert found.figures["threshold"] > 0.9995
+    assert "confidence below 99.98 % can be rejected" in found.findings[0]
+    nearly = scored(0.8, 2000)
+    nearly.logits_NK[0] = 0.0  # one of the known images as the unknown ones are
+    found = unknown_section(subject(nearly, nearly, lambda images: torch.zeros(len(images), 3)))
+    assert "surer of the known one in 99.98 % (95 % interval" in found.findings[1]
+
+
 def test_the_threshold_is_chosen_on_val_and_checked_on_the_split():
     judged, val = scored(0.5, 100), scored(0.8, 100, seed=1)
     found = unknown_section(subject(judged, val, sure_of_noise)).figures
@@ -192,6 +220,15 @@ def test_a_folder_is_read_with_its_folders_and_brought_to_the_models_size(tmp_pa
     section = unknown_section(subject(judged, judged, sure_of_noise, tmp_path / "odd"))
     assert section.figures["sets"]["folder"]["rejected"]["images"] == 2
     assert note in section.notes
+
+
+def test_a_folder_that_is_called_like_another_kind_hides_none(tmp_path: Path):
+    picture(tmp_path / "flat colours" / "a.png", (200, 0, 0))
+    judged = scored(0.8, 40)
+    found = unknown_section(subject(judged, judged, sure_of_noise, tmp_path / "flat colours"))
+    titles = ["uniform noise", "gaussian noise", "smooth noise", "flat colours", "folder flat colours"]
+    assert [row[0] for row in found.tables["unknown"].rows] == titles
+    assert all(f"% of {title}" in found.findings[0] for title in titles)
 
 
 def test_of_many_images_some_are_taken_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -160,6 +160,9 @@ def test_a_list_of_arms_from_a_file(tmp_path):
         ("a: {x.y: 1}", "arm 'a': unknown field"),
         ("a: [", "is not YAML"),
         ("a: 3", "labels"),
+        ("a: {lr: 0.1}\nb: {}\na: {lr: 0.2}", "has 'a' twice"),
+        ("a: {lr: 0.1, lr: 0.2}", "has 'lr' twice"),
+        ("no: {lr: 0.1}\noff: {lr: 0.2}", "the same to YAML"),
     ],
 )
 def test_a_wrong_file_of_arms_is_one_line(tmp_path, text, message):
@@ -171,6 +174,11 @@ def test_a_wrong_file_of_arms_is_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_labels_are_taken_as_they_are_written(tmp_path):
+    (tmp_path / "arms.yaml").write_text("no: {}\n1e-3: {lr: 0.001}\n64: {lr: 0.2}")
+    assert [arm.label for arm in load_arms(tmp_path / "arms.yaml", CONVNET)] == ["no", "1e-3", "64"]
+
+
 def test_a_study_holds_out_validation_images_and_does_not_move_with_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base, notes = study_base(load_recipe("fast94"))
@@ -179,6 +187,8 @@ def test_a_study_holds_out_validation_images_and_does_not_move_with_the_working_
     base, notes = study_base(Config(data=DataConfig(folder="photos", val_fraction=0.3)))
     assert (base.data.val_fraction, base.data.folder, notes) == (0.3, str(tmp_path / "photos"), [])
     assert study_base(load_recipe("fast70"))[0].train.checkpoint_epochs == 0
+    _, notes = study_base(Config(data=DataConfig(folder="photos", val_fraction=0)))
+    assert "where they bring no validation set" in notes[0]  # what a folder holds is not known here
 
 
 def test_a_specification_survives_its_way_through_the_database():

@@ -10,11 +10,12 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from tests.experiments.synthetic import NUM_IMAGES, make_record
-from tests.experiments.test_factors import balanced_interaction_p
+from tests.experiments.test_factors import unequal_interaction_p
 
 from cifarlab.experiments.evidence import Evidence, load_evidence
 from cifarlab.experiments.findings import find, new_images_interval, pooled_sd
 from cifarlab.experiments.wording import tell
+from cifarlab.run import Run
 
 VALUES = {"relu": [0.70, 0.72, 0.71, 0.705], "gelu": [0.74, 0.75, 0.745, 0.742], "tanh": [0.60, 0.62, 0.61, 0.64]}
 
@@ -112,7 +113,7 @@ def test_a_grid_shares_its_five_per_cent_between_arms_and_fields(tmp_path):
         ]
         assert pair.result.p_welch == pytest.approx(stats.ttest_ind(*samples, equal_var=False).pvalue)
     cells_ABR = np.array([[values[f"{a} {b}"] for b in (0.0, 0.9)] for a in (0.1, 0.2, 0.3)])
-    family = [*(pair.result.p_welch for pair in pairs), balanced_interaction_p(cells_ABR)]
+    family = [*(pair.result.p_welch for pair in pairs), unequal_interaction_p(cells_ABR)]
     expected = np.minimum(1, 2 * multipletests(family, method="holm")[1])
     np.testing.assert_allclose([*(pair.p_adjusted for pair in pairs), found.effects.p_interaction], expected)
 
@@ -160,7 +161,7 @@ def independent_p(values, overrides):
         samples = [np.mean(rows, axis=0) for rows in by_value.values()]
         fields += [stats.ttest_ind(a, b, equal_var=False).pvalue for a, b in itertools.combinations(samples, 2)]
     cells_ABR = np.array(list(values.values())).reshape(3, 2, -1)
-    return [arms, [*fields, balanced_interaction_p(cells_ABR)]]
+    return [arms, [*fields, unequal_interaction_p(cells_ABR)]]
 
 
 def independent_correction(values, overrides):
@@ -280,6 +281,17 @@ def test_missing_folders_and_other_images_are_told_not_fatal(tmp_path):
     assert any("cannot be read (made-up-relu-s0)" in remark for remark in evidence.remarks)
     assert any("same images" in remark for remark in evidence.remarks)
     assert len(find(record, evidence).pairs) == 3
+
+
+def test_the_folder_of_another_study_is_no_evidence(tmp_path):
+    """Another machine's trial is looked for by its name here, where an older study may have left a folder of it."""
+    record = make_record(tmp_path, VALUES)
+    run = Run(record.trials[0].run)  # relu, seed 0
+    run.write_json("result.json", {**record.trials[0].figures, "val/accuracy": 0.3})
+    evidence = load_evidence(record)
+    assert set(evidence.correct_SN) == {"gelu", "tanh"}
+    assert len(evidence.curves["relu"]) == 3
+    assert any("cannot be read (made-up-relu-s0)" in remark for remark in evidence.remarks)
 
 
 def test_trials_in_different_precisions_are_told_unless_it_is_what_is_compared(tmp_path):

@@ -127,6 +127,8 @@ def test_what_this_worker_holds_already_is_its_own(sqlite):
     one.acquire("a")
     assert claim(one, Watch(), "a", one.held()).previous == "nobody"
     assert claim(other, Watch(), "a", other.held()) is None
+    assert other.take_over(other.held()["a"])
+    assert claim(other, Watch(), "a", other.held()).previous == "silent", "whoever held it may still be at work"
 
 
 def test_one_worker_at_a_time_and_who_waits_can_be_stopped(sqlite):

@@ -1,5 +1,6 @@
 """Planning agrees with statsmodels, and says where its figures come from."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from tests.experiments.workers import tiny_spec
 from cifarlab.commands.study import seconds_left
 from cifarlab.errors import UsageError
 from cifarlab.experiments.planning import PRIOR_SD, plan_study
-from cifarlab.experiments.study import StudyRecord, StudyTrial
+from cifarlab.experiments.study import Arm, StudyRecord, StudyTrial
 
 
 @pytest.fixture
@@ -47,6 +48,23 @@ def test_the_spread_within_arms_and_the_cost_of_a_trial_come_from_the_study(spec
     missing = 2 * plan.seeds - 4
     assert (plan.seconds, plan.pflop) == (pytest.approx(missing * 15.0), pytest.approx(missing * 0.5))
     assert plan_study(spec, 0.01, record=StudyRecord(spec, trials), sd=0.02).sd == 0.02
+
+
+def test_more_arms_take_more_seeds_for_every_pair_is_corrected_for_all(spec):
+    """At worst by Bonferroni's factor; twice that in a grid, whose fields have the other half of the 5 %."""
+    assert plan_study(spec, 0.002, record=None).seeds_corrected == plan_study(spec, 0.002, record=None).seeds
+
+    def check(arms, times):
+        plan = plan_study(dataclasses.replace(spec, arms=arms), 0.002, record=None)
+        assert plan.seeds == plan_study(spec, 0.002, record=None).seeds
+        effect, seeds = plan.difference / plan.sd, plan.seeds_corrected
+        power = TTestIndPower().power
+        assert power(effect, seeds - 1, 0.05 / times) < 0.8 <= power(effect, seeds, 0.05 / times)
+
+    rates = (0.1, 0.2, 0.3, 0.4)
+    check(tuple(Arm(f"lr={rate}", {"optimizer.lr": rate}) for rate in rates), 6)
+    fields = [{"optimizer.lr": rate, "train.ema": ema} for rate in rates[:2] for ema in (0.0, 0.9)]
+    check(tuple(Arm(str(one), one) for one in fields), 12)
 
 
 def test_seeds_beyond_the_plan_do_not_pay_for_it(spec):

@@ -8,6 +8,7 @@ from tests.experiments.workers import ONE_OF_EACH
 
 from cifarlab.cli_arguments import TrainArguments
 from cifarlab.cli_tools import parse
+from cifarlab.commands.doctor import training_work
 from cifarlab.config import Config
 from cifarlab.config_yaml import config_to_dict
 from cifarlab.errors import UsageError
@@ -17,8 +18,6 @@ from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.page import flag
 from cifarlab.experiments.presets import PRESETS, preset_spec
 from cifarlab.experiments.study import trial_config
-from cifarlab.models import build_model
-from cifarlab.models.compute import mean_over_run, training_flops_per_image
 from cifarlab.recipes import load_recipe
 
 
@@ -56,9 +55,8 @@ def test_the_flags_a_page_shows_are_understood_by_train(name):
 
 def test_architectures_at_equal_compute_differ_by_less_than_a_step():
     def pflop(config):
-        model = build_model(config.model, 10, config.data.image_size)
-        flops = mean_over_run(config.train, config.data.image_size, lambda size: training_flops_per_image(model, size))
-        return flops * config.train.epochs * 45_000 / 1e15
+        """What the run will record, of which a step is a thousandth."""
+        return training_work(config, 50_000, 10)[0]
 
     found = configs(preset_spec("architectures"))
     epochs = {config.train.epochs for label, config in found.items() if label.endswith("3 epochs")}

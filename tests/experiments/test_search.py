@@ -211,6 +211,10 @@ def test_a_search_survives_its_storage_as_it_was():
             "a grid of 1,000,000 points",
         ),
         ({"dimensions": ("model.kernel_size=3,5", "model.stages=[[1,4]],[[1,4],[1,8],[1,8],[1,8],[1,8]]")}, "stages"),
+        (  # each goes with the first value of the other
+            {"dimensions": ("data.image_size=32,8", "model.stages=[[1,4]],[[1,4],[1,8],[1,8],[1,8]]")},
+            r"no network can be built with data\.image_size=8 with model\.convnet\.stages",
+        ),
         ({"seeds_per_trial": 0}, "at least one seed"),
         ({"name": "a/b"}, "a study's name is made of"),
         ({"name": "x" * 81}, "at most 80 of them"),

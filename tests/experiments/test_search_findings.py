@@ -1,13 +1,17 @@
 """What a search is said to have shown, and what of it is a figure: importances, choice, caveats."""
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cifarlab.config import Config, DataConfig, ModelConfig
+from cifarlab.config_yaml import load_config
+from cifarlab.experiments import search_page
 from cifarlab.experiments.search import SearchSpec, open_search
 from cifarlab.experiments.search_findings import caveats, changes, verdict
 from cifarlab.experiments.search_page import axis_ticks, search_csv, search_figures, write_search_page
@@ -83,6 +87,14 @@ def test_a_recipe_that_stays_ahead_is_called_the_best():
     assert record.chosen[0] == "t0"
 
 
+def test_a_recipe_that_is_alone_is_not_called_the_best():
+    alone = SearchRecord(SPEC, (RECORD.trials[0], *RECORD.trials[3:]))
+    assert (
+        verdict(alone, 0)
+        == "Only the recipe itself is complete and reached 70.00 % on val, so there is nothing to choose from."
+    )
+
+
 def test_failed_and_given_up_trials_are_counted_and_explained():
     text = " ".join(caveats(RECORD, 0))
     assert "1 trial failed; the table says why" in text
@@ -107,6 +119,13 @@ def test_how_much_of_the_lead_was_luck_is_told_in_figures():
     text = " ".join(caveats(record, 0))
     assert "In the search t2 had 74.00 %, over fresh seeds its mean is 71.67 %: 2.33 points lower." in text
     assert "same validation images" in text
+
+
+def test_the_highest_of_several_means_is_not_called_free_of_luck():
+    rows = {"recipe": [0.70, 0.71], "t2": [0.75, 0.76], "t1": [0.74, 0.75]}
+    assert "The highest of 3 means over fresh seeds is chosen" in " ".join(caveats(confirmed(rows), 0))
+    del rows["t1"]
+    assert "means over fresh seeds is chosen" not in " ".join(caveats(confirmed(rows, top=1), 0))
 
 
 def test_a_confirmation_corrects_for_the_number_of_comparisons():
@@ -173,12 +192,15 @@ def test_best_yaml_claims_no_confirmation_that_is_not_complete(tmp_path):
     assert "mean over 2 fresh seeds" not in html
 
 
-def test_confirmed_seeds_that_never_differ_have_no_interval():
+def test_confirmed_seeds_that_never_differ_have_no_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_page, "search_figures", lambda record: {})
     record = confirmed({"recipe": [0.70] * 5, "t2": [0.75] * 5, "t1": [0.6] * 5})
     text = verdict(record, 0)
     assert "75.00 %, no spread seen" in text
     assert "+5.00 points, p = 0.0" in text  # 2 of 252 arrangements, twice
     assert "[" not in text
+    page = write_search_page(record, tmp_path).html.read_text()
+    assert "where no seed differs from another of its configuration" in page, "Welch's test is not defined here"
 
 
 def test_of_equal_means_the_recipe_is_taken():
@@ -198,6 +220,15 @@ def test_what_trained_on_all_images_is_told_of_the_images_held_out():
     all_images = dataclasses.replace(CONFIG, data=DataConfig(val_fraction=0))
     record = dataclasses.replace(RECORD, spec=dataclasses.replace(SPEC, recipe=all_images))
     assert any("held out 10 % of them to go by" in sentence for sentence in caveats(record, 0))
+
+
+def test_own_images_may_bring_those_for_validation():
+    """What a folder holds is not known to the record, so nothing is claimed of it."""
+    own = dataclasses.replace(
+        SPEC, recipe=dataclasses.replace(CONFIG, data=DataConfig(val_fraction=0, folder="/photos"))
+    )
+    text = " ".join(caveats(dataclasses.replace(RECORD, spec=own), 0))
+    assert "Unless the images bring a validation set, the recipe trains on all images; the search held out 10 %" in text
 
 
 def test_changes_say_what_the_recipe_had_and_what_was_searched():
@@ -262,6 +293,28 @@ def test_figures_draw_every_complete_trial_and_nothing_without_one():
     assert lines["best so far"] == [[0, 70], [1, 72], [2, 74]]
     first = figures["slices"].axes[0].lines[0]
     assert np.allclose(first.get_data(), [[0.5, 0.5, position(SPEC.space[0], 0.2)], [70, 72, 74]])
+
+
+def test_equal_figures_are_not_called_too_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_page, "search_figures", lambda record: {"slices": Figure()})
+    equal = SearchRecord(SPEC, tuple(trial(number, 0.7) for number in range(12)))
+    text = write_search_page(equal, tmp_path).html.read_text()
+    assert "All complete trials have the same accuracy, so no field is seen to matter" in text
+    assert "Too few complete trials" not in text
+    assert "Too few complete trials" in write_search_page(RECORD, tmp_path).html.read_text()
+
+
+def test_an_infinite_setting_does_not_cost_the_page(tmp_path, monkeypatch):
+    """To YAML .inf is a number, and so it is to a field without an upper end; to JSON it is none."""
+    monkeypatch.setattr(search_page, "search_figures", lambda record: {})
+    config = dataclasses.replace(CONFIG, schedule=dataclasses.replace(CONFIG.schedule, step_at=(0.5, float("inf"))))
+    space = parse_space(["optimizer.grad_clip=1,.inf"], config)
+    values = ({"optimizer.grad_clip": 1.0}, {"optimizer.grad_clip": float("inf")})
+    trials = tuple(SearchTrial(number, "complete", one, (0.7 + number / 10,)) for number, one in enumerate(values))
+    page = write_search_page(SearchRecord(SearchSpec(name="hunt", recipe=config, space=space), trials), tmp_path)
+    content = json.loads(page.json.read_text())
+    assert [one["values"]["optimizer.grad_clip"] for one in content["trials"]] == [1.0, None]
+    assert load_config(page.best).optimizer.grad_clip == float("inf")
 
 
 def test_the_table_has_a_row_for_every_trial_with_empty_cells_for_what_there_is_not():

@@ -71,6 +71,7 @@ def one(text, config=CONVNET):
             "model.hidden=[],[256, 128]",
             Dimension(field="model.convnet.hidden", kind="list", choices=([], [256, 128])),
         ),
+        ("model.init='a, b',c", Dimension(field="model.init", kind="list", choices=("a, b", "c"))),
         ("activation=relu,gelu", Dimension(field="model.convnet.activation", kind="list", choices=("relu", "gelu"))),
         ("optimizer.lr=1e-3,1,0.5", Dimension(field="optimizer.lr", kind="list", choices=(0.001, 1.0, 0.5))),
         ("augment.flip=none,random", Dimension(field="augment.flip", kind="list", choices=("none", "random"))),
@@ -114,6 +115,12 @@ def test_a_dimension_is_typed_by_its_field_and_reads_back_from_its_text(text, ex
         ("train.label_smoothing=0:1", "must lie in"),
         ("model.resnet.dropout=0:0.5", "has no effect with model.name convnet"),
         ("optimizer.bias_lr=log:1:10", "has no effect with optimizer.name sgd"),
+        ("optimizer.beta2=0.9,0.99", "has no effect with optimizer.name sgd"),
+        ("schedule.step_at=[0.3],[0.5]", "has no effect with schedule.name cosine"),
+        ("schedule.decay=0.1:0.5", "has no effect with schedule.name cosine"),
+        ("schedule.patience=1:5", "has no effect with schedule.name cosine"),
+        ("train.freeze_whitening=0:1", "has no effect with model.name convnet"),
+        ("evaluate.views_margin=0.1,0.5", "has no effect with evaluate.views none"),
         ("train.seed=0:10", "best seed is luck"),
         ("data.val_fraction=0.1,0.2", "validation images"),
         ("data.split_seed=0:10", "validation images"),
@@ -145,6 +152,14 @@ def test_a_dimension_is_judged_beside_the_others_and_not_beside_the_recipe():
 def test_searching_the_family_makes_the_sections_of_the_others_count():
     space = parse_space(["model.name=convnet,resnet", "model.resnet.dropout=0:0.5"], CONVNET)
     assert [dimension.field for dimension in space] == ["model.name", "model.resnet.dropout"]
+
+
+def test_searching_what_chooses_makes_the_fields_of_each_choice_count():
+    space = parse_space(
+        ["schedule.name=cosine,step", "schedule.decay=0.1:0.5", "optimizer.name=sgd,adamw", "optimizer.beta2=0.9,0.99"],
+        CONVNET,
+    )
+    assert len(space) == 4
 
 
 def test_every_value_drawn_makes_a_valid_config_and_lies_in_the_space():

@@ -122,7 +122,9 @@ def test_failed_missing_and_single_trials_are_told(tmp_path):
     assert "9 of 20 trials are finished (8 not begun)" in text
     assert "No trial of silu is finished" in text
     assert "elu has one finished seed" in text
-    assert answer.startswith("relu is best and beats gelu")
+    assert answer.startswith("relu is best of the 2 compared and beats gelu")
+    answer, _ = told({"relu": HIGH, "gelu": LOW, "silu": [0.9]}, tmp_path)
+    assert "relu is best and" not in answer, "silu may be better"
 
 
 def test_no_finished_trial_and_failed_ones_only(tmp_path):
@@ -213,6 +215,9 @@ def test_the_spread_beyond_these_images_is_told_from_five_seeds_on(seeds, enough
 def test_an_unsteady_arm_is_told(tmp_path):
     _, kinds = told({"a": HIGH, "b": LOW, "wild": [0.3, 0.7, 0.5, 0.6, 0.4]}, tmp_path)
     assert any("wild is unsteady: its seeds range from 30.00 % to 70.00 %" in text for text in kinds["warning"])
+    unlucky = {"a": [0.700, 0.702], "b": [0.711, 0.712], "c": [0.720, 0.730]}  # as two draws of one spread may be
+    _, kinds = told(unlucky, tmp_path)
+    assert "unsteady" not in everything("", kinds)
 
 
 def test_a_single_configuration_tells_what_to_expect_of_one_run(tmp_path):
@@ -267,6 +272,30 @@ def test_images_can_decide_what_seeds_do_not(tmp_path):
     assert any("for these 1,000 images of val only" in text for text in kinds["finding"])
     _, kinds = told({"a": HIGH, "b": LOW}, tmp_path / "clear", folders=True)
     assert any("still leaves zero out" in text for text in kinds["finding"])
+
+
+def test_other_images_count_for_every_claim_that_is_told(tmp_path):
+    """Those of a budget too, whose best is not the best of all, and those of arms that are not the best."""
+    weak = {"b": [0.741, 0.742, 0.741, 0.742], "c": [0.736, 0.737, 0.736, 0.737]}
+    values = {**weak, "d": [0.60, 0.601, 0.60, 0.601], "long": [0.95, 0.951, 0.95, 0.951]}
+    cost = {"pflop": {"long": 0.1}, "overrides": {label: {"train.epochs": 4 + (label == "long")} for label in values}}
+    answer, kinds = told(values, tmp_path, folders=True, noise=3.0, epochs=5, **cost)
+    assert "b is best of 3 and beats c by" in answer
+    text = " ".join(kinds["finding"])
+    assert "The difference between b and c is shown for these 1,000 images of val only" in text
+    assert "zero out" not in text
+    unsure = {"a": [0.7, 0.8, 0.72, 0.79], **weak}
+    answer, kinds = told(unsure, tmp_path / "unsure", folders=True, noise=3.0)
+    assert "Shown: b beats c" in answer
+    assert any("between b and c is shown for these 1,000 images" in text for text in kinds["finding"])
+
+
+def test_images_are_not_said_to_be_counted_where_predictions_are_missing(tmp_path):
+    record = make_record(tmp_path, {"a": HIGH, "b": LOW, "c": [v - 0.1 for v in LOW]})
+    (record.trials[2].run / "predictions" / "val.safetensors").unlink()  # of c
+    texts = [sentence.text for sentence in tell(find(record, load_evidence(record)))]
+    assert texts[0].startswith("a is best of 3 and beats b")
+    assert not any("zero out" in text for text in texts)
 
 
 UNEVEN = {

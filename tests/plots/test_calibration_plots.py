@@ -109,3 +109,10 @@ def test_the_area_below_the_drawn_curve_is_the_auroc_among_equals_too():
 def test_a_false_positive_rate_of_zero_stands_at_the_left_edge():
     (axes,) = roc_figure([curve_of("a", 0.9)], 500, "title").axes
     assert axes.lines[0].get_xdata()[0] == axes.get_xlim()[0] == 0.001
+
+
+def test_no_name_of_a_class_hides_it_from_the_legend() -> None:
+    curves = [curve_of(name, area) for name, area in (("_noise_", 0.8), ("$\\frac{a}$", 0.85), ("cat", 0.9))]
+    legend = roc_figure(curves, 500, "title").axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text().split()[0] for text in legend.get_texts()] == ["_noise_", "\\$\\frac{a}\\$", "cat"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def train_stopped_at(config, step: int) -> Run:
     with pytest.raises(StoppedError) as stop:
         train(config, hooks=hooks)
     assert stop.value.exit_code == 143
-    return Run.open(str(stop.value).rpartition(" ")[2])
+    return Run.open(stop.value.run)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -325,6 +326,25 @@ def test_what_cannot_be_resumed_says_why(config, monkeypatch, source):
     other = make_splits(source, DataConfig(image_size=16, split_seed=9))
     monkeypatch.setattr("cifarlab.commands.train.load_splits", lambda config: other)
     with pytest.raises(RunError, match="have changed since it began"):
+        resume(stopped)
+
+
+def test_a_run_killed_before_its_training_began_says_how_to_begin_anew(config):
+    run = Run.create(config, name="it's new")
+    with pytest.raises(RunError, match="stopped before its training began") as caught:
+        resume(run)
+    command = shlex.split(str(caught.value).partition("with: ")[2])
+    assert command == ["cifarlab", "train", "--config", str(run.path / "config.yaml")]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"progress": None}, {"progress": {"precision": "fp99"}}, {"optimizers": None}, {"optimizers": [None]}]
+)
+def test_a_checkpoint_that_is_none_of_ours_is_refused(config, damage):
+    stopped = train_stopped_at(config, 5)
+    tensors, values = stopped.load_checkpoint()
+    stopped.save_checkpoint(6, tensors, values | damage)
+    with pytest.raises(RunError, match="the checkpoint"):
         resume(stopped)
 
 

@@ -98,6 +98,8 @@ def compare(
         DataError: If a file does not fit, or two sources speak of different images.
     """
     answers = load_answers(sources, split=split, views=views, labels=labels, dataset=dataset)
+    if len(answers.labels_N) < 2:
+        raise DataError("answers to one image show no difference; compare answers to several")
     comparison = compare_answers(answers.candidates, answers.labels_N, answers.class_names)
     if answers.split in _OF_THE_SPLIT:
         comparison = replace(comparison, cautions=[*comparison.cautions, _OF_THE_SPLIT[answers.split]])

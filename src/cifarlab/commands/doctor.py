@@ -30,8 +30,12 @@ from cifarlab.errors import IntegrityError
 from cifarlab.hazards import Finding, find_in_software, find_in_threads
 from cifarlab.machine import Machine, free_disk, read_machine
 from cifarlab.models import build_model
-from cifarlab.models.compute import convolution_outputs_per_image, mean_over_run, training_pflop
-from cifarlab.models.speednet import Speednet
+from cifarlab.models.compute import (
+    convolution_outputs_per_image,
+    freeze_as_trained,
+    mean_over_run,
+    training_pflop,
+)
 from cifarlab.recipes import RECIPES
 from cifarlab.run import runs_root
 
@@ -362,8 +366,7 @@ def training_work(config: Config, num_images: int, num_classes: int) -> tuple[fl
     num_images_seen = batch_size * round(config.train.epochs * (num_images // batch_size))
     with torch.random.fork_rng(devices=[]):
         model = build_model(config.model, num_classes, image_size)
-    if isinstance(model.network, Speednet) and config.train.freeze_whitening < config.train.epochs:
-        model.network.whiten.requires_grad_(False)  # as at the end of the run, when training counts
+    freeze_as_trained(model, config.train)
     pflop = training_pflop(model, config.train, image_size, num_images_seen)
     outputs = mean_over_run(config.train, image_size, lambda size: convolution_outputs_per_image(model, size))
     return pflop, outputs * num_images_seen

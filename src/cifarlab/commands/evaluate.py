@@ -22,6 +22,7 @@ from cifarlab.evaluation.options import Options
 from cifarlab.evaluation.page import About
 from cifarlab.evaluation.section import Scored, Subject
 from cifarlab.evaluation.sections import choose, require_files
+from cifarlab.evaluation.writing import read_splits
 from cifarlab.inference import Classifier, predict_logits
 from cifarlab.run import Predictions, Run
 
@@ -43,8 +44,7 @@ def evaluate(
 ) -> Evaluation:
     """Predict a split, and write predictions, figures, tables, plots and a page into the run folder.
 
-    A reading of the test split is recorded before it happens. Evaluating one split leaves the results of the other; a
-    section that is not asked for keeps what an earlier evaluation of the same split found.
+    A reading of test is recorded before it happens. Results of the other split, and of sections not asked for, stay.
 
     Args:
         run: A finished run.
@@ -62,13 +62,14 @@ def evaluate(
     """
     names = choose(sections, options)
     command = _command(str(run.path), *(["--split", "test"] if split == "test" else []), *_settings(sections, options))
-    about = About(name=run.name, command=command, run=str(run.path))  # its clock begins
+    about = About(name=run.name, command=command, run=run.quoted)  # its clock begins
     run.require_finished()
     classifier = Classifier.load(run, device)
     splits = load_splits(run.config.data)
     images = _choose_split(run, splits, split)
     notices = _check_data(run, splits, classifier)
     require_files(options, images.class_names, split, len(images))
+    read_splits(run.path)  # a damaged file is told before test is read
     if split == "test":
         run.log_test_read("evaluate --split test", reason)
     predictions = _predict(classifier, images)
@@ -128,7 +129,7 @@ def evaluate_answers(
 
 def _val_answers(path: Path, labels: Path | None, num_classes: int) -> tuple[Scored, tuple[str, ...]]:
     """Return a model's answers to its validation images from a file, and what was assumed or changed."""
-    found = read_answers_file(path, labels or "")
+    found = read_answers_file(path, labels or "", "--val-labels")
     known = found.scored.logits_NK.shape[1]
     if known != num_classes:
         raise UsageError(f"{path} has {known} classes, and the answers to judge have {num_classes}; name one model's")

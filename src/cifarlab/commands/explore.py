@@ -30,6 +30,7 @@ from cifarlab.data.audit import (
     exact_duplicates,
     near_duplicates,
 )
+from cifarlab.data.folders import SkippedImagesWarning
 from cifarlab.data.splits import make_splits
 from cifarlab.errors import DataError, RunError
 from cifarlab.plots import exploration as plots
@@ -156,7 +157,8 @@ def _load(config: DataConfig) -> tuple[dict[str, ImageSet], str, str, list[str]]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         source = load_source(config)
-    notes = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    # Pillow warns too, of metadata that nobody reads here, without naming the image
+    notes = [str(warning.message) for warning in caught if warning.category is SkippedImagesWarning]
     try:
         splits = make_splits(source, config)
         train, val, test, sha256 = splits.train, splits.val, splits.test, splits.sha256

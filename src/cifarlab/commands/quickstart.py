@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cifarlab.commands.evaluate import Evaluation, evaluate
@@ -17,6 +18,7 @@ from cifarlab.commands.train import train
 from cifarlab.config import Config
 from cifarlab.data import load_splits
 from cifarlab.decision import VENDOR, Verdict, judge_against_claim, recommend
+from cifarlab.errors import StoppedError
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
 
@@ -62,29 +64,31 @@ def quickstart(
         notify: Takes one-line notices.
 
     Raises:
-        CifarlabError: As the commands do.
+        CifarlabError: As the commands do; StoppedError before the next stage too, if a stop was requested.
     """
     seconds: dict[str, float] = {}
     clock = time.monotonic()
+    begin = partial(_begin, hooks or Hooks(), stage)
 
     def close(stage_name: str) -> None:
         nonlocal clock
         now = time.monotonic()
         seconds[stage_name], clock = now - clock, now
 
-    stage("Explore the data")
+    begin("Explore the data")
     splits = load_splits(config.data)
     exploration = explore(config.data, out=Path("exploration"))
     close("explore")
-    stage(f"Train recipe {config.recipe}")
+    begin(f"Train recipe {config.recipe}")
     run = train(config, name=name, splits=splits, hooks=hooks, notify=notify)
     close("train")
-    stage("Evaluate on validation images, then once on the test split")
+    way_on = f"; the run is trained, go on with: cifarlab evaluate {run.quoted} --split test"
+    begin("Evaluate on validation images, then once on the test split", way_on)
     if splits.val is not None:  # on which the report finds what a mix with the vendor would cost
         evaluate(run, split="val")
     evaluation = evaluate(run, split="test", reason="quickstart")
     close("evaluate")
-    stage("Write the report")
+    begin("Write the report", f"; go on with: cifarlab report {run.quoted}")
     written = write_report([run])
     close("report")
     headline = evaluation.accuracy_tta or evaluation.accuracy
@@ -92,6 +96,13 @@ def quickstart(
     verdict = judge_against_claim(correct, evaluation.num_images, VENDOR.accuracy)
     advice = _advice(written, verdict, run)
     return Quickstart(run, exploration.page, written.page, evaluation, verdict, advice, seconds)
+
+
+def _begin(hooks: Hooks, stage: Callable[[str], None], title: str, way_on: str = "") -> None:
+    """Announce a stage, unless a stop was requested in the one before it."""
+    if number := hooks.stop_signal():
+        raise StoppedError(f"stopped before the next stage: {title}{way_on}", number)
+    stage(title)
 
 
 def _advice(written: Report, verdict: Verdict, run: Run) -> str:

@@ -15,12 +15,13 @@ from cifarlab.commands.evaluate import evaluate
 from cifarlab.commands.train import resume, train
 from cifarlab.config import Config, DataConfig
 from cifarlab.data import Splits, load_splits
-from cifarlab.errors import CifarlabError, StoppedError
+from cifarlab.errors import CifarlabError, RunError, StoppedError
 from cifarlab.experiments import study_queue
 from cifarlab.experiments.arms import check_spec
+from cifarlab.experiments.evidence import test_accuracies
 from cifarlab.experiments.leases import BEAT_SECONDS, PATIENCE_SECONDS, Heartbeat, Leases, Watch, claim
 from cifarlab.experiments.storage import open_leases, open_storage, patiently
-from cifarlab.experiments.study import StudyRecord, StudySpec, StudyTrial, load_study, run_name
+from cifarlab.experiments.study import StudyRecord, StudySpec, StudyTrial, finished_run, load_study, run_name
 from cifarlab.experiments.study_queue import Counts, Queue, Work, open_queue
 from cifarlab.experiments.trials import Trainer, drop_checkpoints, ended_by, is_of_the_machine, run_trial
 from cifarlab.run import Run, runs_root
@@ -289,7 +290,7 @@ def judge_on_test(
     """
     left, leases, watch = _judgeable(record, notify), open_leases(storage), Watch()
     try:
-        while left := [trial for trial in left if not (trial.run / "predictions" / "test.safetensors").is_file()]:
+        while left := [trial for trial in left if not test_accuracies(Run(trial.run))]:
             taken = 0
             for trial in left:
                 if number := stop_signal():
@@ -304,10 +305,18 @@ def judge_on_test(
 def _judgeable(record: StudyRecord, notify: Callable[[str], None]) -> list[StudyTrial]:
     """Return the finished trials whose folders this machine can see."""
     finished = [trial for trial in record.trials if trial.finished]
-    here = [trial for trial in finished if Run(trial.run).finished]
+    here = [trial for trial in finished if _is_here(trial)]
     if missing := len(finished) - len(here):
         notify(f"{missing} of {len(finished)} run folders are not on this machine; --test there reads test for them")
     return here
+
+
+def _is_here(trial: StudyTrial) -> bool:
+    try:
+        finished_run(trial)
+    except RunError:
+        return False
+    return True
 
 
 def _judge(name: str, trial: StudyTrial, leases: Leases, watch: Watch, notify: Callable[[str], None]) -> bool:
@@ -316,7 +325,7 @@ def _judge(name: str, trial: StudyTrial, leases: Leases, watch: Watch, notify: C
     if patiently(lambda: claim(leases, watch, key, leases.held()), notify=notify) is None:
         return False
     try:
-        if (trial.run / "predictions" / "test.safetensors").is_file():  # another one did a moment ago
+        if test_accuracies(Run(trial.run)):  # another one did a moment ago
             return False
         with Heartbeat(leases, key):
             judged = evaluate(Run.open(trial.run), split="test", reason=f"study {name}")

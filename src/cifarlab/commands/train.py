@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,8 +24,8 @@ from cifarlab.inference import model_metadata
 from cifarlab.metrics import accuracy
 from cifarlab.models import ImageClassifier
 from cifarlab.models.compute import training_pflop
-from cifarlab.run import FORMAT_VERSION, Predictions, Run
-from cifarlab.training.checkpoint import TrainState, unpack_state
+from cifarlab.run import FORMAT_VERSION, Predictions, Run, with_absolute_paths
+from cifarlab.training.checkpoint import TrainState, packed_precision, unpack_state
 from cifarlab.training.compiling import will_compile_loops
 from cifarlab.training.distributed import World, joined, shared_logits
 from cifarlab.training.loop import Hooks, StepReport, build_state, fit, judged_model
@@ -59,7 +60,7 @@ def train(
         StoppedError: If a stop was requested; the run can be resumed.
     """
     started = time.monotonic() if started is None else started
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     hooks = hooks or Hooks()
     with joined(world, hooks.stop_signal) as ranks:
         hooks, notify = _main_voice(ranks, hooks, notify)
@@ -97,6 +98,9 @@ def resume(
         with ranks.in_turn():
             if run.finished:
                 raise RunError(f"{run.path} is finished; there is nothing to resume")
+            if not (run.path / "environment.json").is_file():
+                again = f"cifarlab train --config {shlex.quote(str(run.path / 'config.yaml'))}"
+                raise RunError(f"{run.path} was stopped before its training began; begin it anew with: {again}")
             config, packed = run.config, run.load_checkpoint()
             splits = load_splits(config.data)
             recorded = run.read_json("environment.json")
@@ -111,7 +115,7 @@ def resume(
                 if config.model.init:
                     _start_from(state, Run.open(config.model.init), notify)
             else:
-                state = build_state(config, splits.train, device, packed[1]["progress"]["precision"])
+                state = build_state(config, splits.train, device, packed_precision(packed[1]))
                 unpack_state(state, *packed)
             return _finish(config, state, splits, device, run, hooks, notify, started, ranks)
 
@@ -141,7 +145,7 @@ def _as_it_can_compile(
 ) -> Config:
     compiles, notice = decide_compile(config.train.compile, device)
     if compiles and will_compile_loops(state, device, ranks.size):
-        notice = "compiling loops for this processor, for some 45 seconds; they are kept for later runs"
+        notice = "compiling loops for this processor, for some 35 seconds; they are kept for later runs"
     if notice:
         notify(notice)
     return replace(config, train=replace(config.train, compile=compiles))
@@ -156,17 +160,6 @@ def _create(config: Config, name: str, described: dict[str, Any], ranks: World) 
     run = Run.create(config, name=name)
     run.write_json("environment.json", {**describe_environment(), "world_size": ranks.size, **described})
     return run
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """Return the same sources by paths that hold from every folder the run will later be opened in."""
-
-    def absolute(path: str) -> str:
-        return str(Path(path).resolve()) if path else ""
-
-    data = replace(config.data, folder=absolute(config.data.folder), csv=absolute(config.data.csv))
-    init = str(Run.open(config.model.init).path.resolve()) if config.model.init else ""
-    return replace(config, data=data, model=replace(config.model, init=init))
 
 
 def _describe_data(splits: Splits, ranks: World) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cifarlab.errors import StoppedError, UsageError
-from cifarlab.experiments.fields import with_absolute_paths
+from cifarlab.experiments.fields import held_out
 from cifarlab.experiments.leases import Leases, Watch, alone
 from cifarlab.experiments.search import SearchSpec, check_search, open_search
 from cifarlab.experiments.search_page import SearchPage, write_search_page
@@ -24,10 +24,11 @@ from cifarlab.experiments.search_record import (
     read_confirmation,
 )
 from cifarlab.experiments.search_work import SearchStep, SearchWorker
+from cifarlab.experiments.space import Dimension
 from cifarlab.experiments.storage import open_leases, open_storage, patiently
 from cifarlab.experiments.study import LONGEST_NAME, StudyRecord, StudySpec
 from cifarlab.experiments.trials import Train
-from cifarlab.run import runs_root
+from cifarlab.run import absolute_run, runs_root, with_absolute_paths
 from cifarlab.training.loop import Hooks
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 _TRIALS = 30
 """How many trials a search has where nobody says."""
+
+_TRIALS_KEY = "cifarlab_trials"
+"""User attribute of the Optuna study that holds how many trials were asked for last."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def tune(
         wanted: The search, which is created if it is new; or the name of one that is there, to take it as it is.
         train: Trains a run, as cifarlab.commands.train.train does.
         storage: URL or file of the record; experiments.db in the runs folder if None.
-        trials: How many trials the search is to have, whoever does them; None for all points of a grid, else 30.
+        trials: How many trials the search is to have, whoever does them; None for as many as were asked for last, else
+            all points of a grid, else 30.
         minutes: Begin no trial after so long.
         hooks: Progress of the run at hand and stop request.
         notify: Takes one-line notices.
@@ -84,8 +89,7 @@ def tune(
         queue = SearchQueue(study, spec, leases, notify=notify, stop_signal=hooks.stop_signal)
         worker = SearchWorker(queue, train, hooks, notify, on_begin)
         worker.images.get(spec.base.data)  # what is missing is missed now
-        trials = trials or spec.grid_size or _TRIALS
-        worker.work(min(trials, spec.grid_size or trials), 60 * minutes)
+        worker.work(patiently(lambda: _agreed_trials(study, spec, trials), notify=notify), 60 * minutes)
     finally:
         leases.close()
     record = patiently(lambda: load_search(study, spec), notify=notify)
@@ -110,6 +114,7 @@ def check_tuning(
 
     Raises:
         UsageError: If it cannot, saying what to change.
+        RunError: If a run whose weights a trial is to start from is not there.
     """
     if trials is not None and trials < 1:
         raise UsageError(f"a search needs at least one trial, not {trials}")
@@ -120,7 +125,7 @@ def check_tuning(
     if top < 1:
         raise UsageError(f"--top takes how many configurations to train again, at least 1, not {top}")
     if not isinstance(wanted, str):
-        check_search(wanted)
+        check_search(_by_absolute_paths(wanted))
     name = wanted if isinstance(wanted, str) else wanted.name
     if (runs_root() / name / "config.yaml").is_file():
         raise UsageError(f"{runs_root() / name} is a run; choose another --name for the search")
@@ -133,8 +138,7 @@ def _opened(
     if isinstance(wanted, str):
         name, checked = wanted, None
     else:
-        recipe = dataclasses.replace(wanted.recipe, data=with_absolute_paths(wanted.recipe.data))
-        name, checked = wanted.name, dataclasses.replace(wanted, recipe=recipe)
+        name, checked = wanted.name, _by_absolute_paths(wanted)
     opened, watch = open_storage(storage), Watch()
 
     def open_alone() -> tuple[optuna.Study, SearchSpec]:
@@ -142,6 +146,24 @@ def _opened(
             return open_search(name, opened, checked, notify)
 
     return patiently(open_alone, notify=notify)
+
+
+def _by_absolute_paths(spec: SearchSpec) -> SearchSpec:
+    """Return the same search by paths that hold in every folder from which somebody goes on with it."""
+
+    def absolute(one: Dimension) -> Dimension:
+        return dataclasses.replace(one, choices=tuple(map(absolute_run, one.choices)))
+
+    space = tuple(absolute(one) if one.field == "model.init" else one for one in spec.space)
+    return dataclasses.replace(spec, recipe=with_absolute_paths(spec.recipe), space=space)
+
+
+def _agreed_trials(study: optuna.Study, spec: SearchSpec, asked: int | None) -> int:
+    """Return how many trials a search is to have, and keep what was asked for, for those who join and do not say."""
+    if asked is not None:
+        study.set_user_attr(_TRIALS_KEY, asked)
+    trials = asked or int(study.user_attrs.get(_TRIALS_KEY, spec.grid_size or _TRIALS))
+    return min(trials, spec.grid_size or trials)
 
 
 def confirm(tuning: Tuning, *, study: Callable[[StudySpec], StudyRecord], seeds: int, top: int) -> Tuning:
@@ -175,7 +197,7 @@ def _written(record: SearchRecord, confirmation: StudyRecord | None) -> Tuning:
 
 def _tell_limits(spec: SearchSpec, notify: Callable[[str], None]) -> None:
     if spec.recipe.data.val_fraction == 0:
-        notify(f"note: {spec.recipe.recipe} trains on all images; {spec.base.data.val_fraction:.0%} are held out here")
+        notify(f"note: {spec.recipe.recipe} {held_out(spec.recipe.data)}")
     if spec.pruner != "none" and spec.num_epochs == 1:
         notify("note: a run has one epoch only, so no trial can be given up early")
     if spec.grid_size is None and spec.recipe_parameters is None:

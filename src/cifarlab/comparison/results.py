@@ -123,7 +123,8 @@ class RecipePair:
     Attributes:
         a, b: Names.
         seeds: Difference a - b with interval, tests and effect sizes.
-        p_adjusted: Welch's p-value after Holm's correction for all pairs of recipes compared here.
+        p_adjusted: Welch's p-value, or the permutation test's where no seed differs from another of its recipe, after
+            Holm's correction for all pairs of recipes compared here.
         apart: Whether they are told apart: p_adjusted below 0.05.
         detectable: The true difference that so many seeds find four times in five; NaN without any spread.
         seeds_needed: Seeds of each with which a true difference as large as the observed one would be found four times

@@ -46,7 +46,7 @@ def cautions(comparison: Comparison) -> list[str]:
     sentences = []
     for model in comparison.models:
         spread = math.sqrt(model.chance * (1 - model.chance) / comparison.num_images)
-        if model.accuracy > model.chance + 3 * spread:
+        if model.correct == comparison.num_images or model.accuracy > model.chance + 3 * spread:
             continue
         text = (
             f"{model.name} is right on {per_cent(model.accuracy)}, about as often as its answers would be if they were "
@@ -102,10 +102,7 @@ def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparison
     seeds = pair.seeds
     num_a, num_b = len(recipes[pair.a].members), len(recipes[pair.b].members)
     size = points(seeds.difference, seeds.interval, signed=True)
-    permutation = f"{'exact' if seeds.permutation_exact else 'random'} permutation test {p_text(seeds.p_permutation)}"
-    if seeds.smallest_p > 0.05:
-        permutation += f", which so few seeds cannot bring below {p_value(seeds.smallest_p)}"
-    tests = f"Welch {p_text(pair.p_adjusted)}{_corrected(comparisons)}, {permutation}"
+    tests = _tests(pair, comparisons)
     if pair.apart:
         low, high = seeds.probability_interval
         return (
@@ -123,6 +120,17 @@ def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparison
             else "."
         )
     return text
+
+
+def _tests(pair: RecipePair, comparisons: int) -> str:
+    """Return which tests were made and what came out; the first is the one that decides."""
+    seeds = pair.seeds
+    permutation = f"{'exact' if seeds.permutation_exact else 'random'} permutation test"
+    least = f", which so few seeds cannot bring below {p_value(seeds.smallest_p)}" if seeds.smallest_p > 0.05 else ""
+    decided = f"{p_text(pair.p_adjusted)}{_corrected(comparisons)}"
+    if math.isnan(seeds.p_welch):  # no seed differs from another of its recipe
+        return f"{permutation} {decided}{least}"
+    return f"Welch {decided}, {permutation} {p_text(seeds.p_permutation)}{least}"
 
 
 def _single_against_seeds(name: str, recipe: RecipeFigures, comparison: Comparison) -> str:
@@ -164,8 +172,8 @@ def _ranking(groups: list[list[str]]) -> str:
         text = "; ".join(", ".join(group) for group in groups)
         return f"Ranking as groups, best first (who shares a group was not told apart): {text}."
     best = groups[0][0]
-    level = [name for group in groups if best in group for name in group if name != best]
-    others = len(names) - 1 - len(set(level))
+    level = list(dict.fromkeys(name for group in groups if best in group for name in group if name != best))
+    others = len(names) - 1 - len(level)
     if not level:
         return f"{best} is better than each of the other {others}; the table shows how these form groups."
     shown = ", ".join(level[:_MOST_NAMES]) + (f" and {len(level) - _MOST_NAMES} more" if level[_MOST_NAMES:] else "")

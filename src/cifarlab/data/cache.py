@@ -63,6 +63,7 @@ def read_cache(path: Path, dataset: Dataset) -> CifarArrays:
     """
     from safetensors import SafetensorError, safe_open
 
+    path.open("rb").close()  # safetensors itself calls missing whatever it cannot open
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))

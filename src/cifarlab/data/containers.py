@@ -17,7 +17,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ _Labels = NDArray[np.uint8]
 
 _SMALL_FILE_BYTES = 64 * 1024  # lists of names
 _SLACK_BYTES = 64 * 1024 * 1024  # what an archive may hold beside the files wanted: readme, type declarations
+_READ_AT_ONCE = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+"""Members that only describe others: tarfile reads them whole, before it shows anything that could be refused."""
 
 
 def read_archive(path: Path, dataset: Dataset) -> CifarArrays:
@@ -51,9 +53,9 @@ def read_archive(path: Path, dataset: Dataset) -> CifarArrays:
         if (found := md5(path)) not in known:
             raise IntegrityError(f"MD5 {found} is not that of an official archive; {describe(path)}")
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|gz") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|gz", tarinfo=_Member) as archive:
             layout, files = _expected_members(archive, dataset)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:  # the last of hostile headers
         raise IntegrityError(f"not a complete .tar.gz archive ({error}); {describe(path)}") from error
     return parse(files, layout, dataset)
 
@@ -151,6 +153,18 @@ def _file_limits(layout: Layout, dataset: Dataset) -> dict[str, int]:
     if layout.class_names:
         limits[layout.class_names] = _SMALL_FILE_BYTES
     return limits
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header can neither claim gigabytes of names nor a map of holes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header, as tarfile does for every block that should be one."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type == tarfile.GNUTYPE_SPARSE or (member.type in _READ_AT_ONCE and member.size > _SMALL_FILE_BYTES):
+            raise IntegrityError(f"a header of {member.size} bytes or with holes has no place in this archive")
+        return member
 
 
 def _expected_members(archive: tarfile.TarFile, dataset: Dataset) -> tuple[Layout, dict[str, bytes]]:

@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -139,7 +140,7 @@ class _Partial:
         """ETag or date under which the partial file can be continued; empty if it cannot."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
-            return str(note["validator"]) if note["url"] == url and self.size else ""
+            return str(note["validator"]) if note["url_sha256"] == _sha256(url) and self.size else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
@@ -150,12 +151,17 @@ class _Partial:
         # If-Range admits only a strong validator; a weak ETag says that the bytes may differ.
         validator = response.headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
         if validator:
-            self.note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+            # not the address itself, which may carry a password
+            self.note.write_text(json.dumps({"url_sha256": _sha256(url), "validator": validator}), encoding="utf-8")
 
     def discard(self) -> None:
         """Remove what is there."""
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _transfer(

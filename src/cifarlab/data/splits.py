@@ -31,9 +31,10 @@ def stratified_split(labels_N: torch.Tensor, share: float, seed: int, what: str)
     size = round(share * len(labels))
     counts = np.unique(labels, return_counts=True)[1]
     if min(size, len(labels) - size) < len(counts) or counts.min() < 2:
+        setting = "data.train_limit" if what == "training" else "data.val_fraction or data.test_fraction"
         raise DataError(
             f"cannot split {len(labels)} images of {len(counts)} classes to hold out {size} for {what}; "
-            "add images, or change data.val_fraction or data.test_fraction"
+            f"add images, or change {setting}"
         )
     # the same draw as scikit-learn's train_test_split, whose import would be a fifth of the way to the first step
     random = np.random.RandomState(seed)
@@ -68,18 +69,20 @@ def make_splits(source: SourceData, config: DataConfig) -> Splits:
         train, val = train.subset(keep), train.subset(held)
         digest.update(b"val" + positions[held].numpy().tobytes())
         positions = positions[keep]
-    if 0 < config.train_limit < len(train):
+    limited = 0 < config.train_limit < len(train)
+    if limited:
         share = config.train_limit / len(train)
         _, keep = stratified_split(train.labels_N, share, config.split_seed, "training")
         train, positions = train.subset(keep), positions[keep]
     digest.update(b"train" + positions.numpy().tobytes())
-    _check(train, "training")
+    _check(train, limited=limited)
     return Splits(train=train, val=val, test=test, origin=source.origin, sha256=digest.hexdigest())
 
 
-def _check(train: ImageSet, what: str) -> None:
+def _check(train: ImageSet, *, limited: bool) -> None:
     if not len(train):
-        raise DataError(f"no image is left for {what}; lower data.val_fraction and data.test_fraction")
+        raise DataError("no image is left for training; lower data.val_fraction and data.test_fraction")
     empty = [train.class_names[k] for k in (train.class_counts == 0).nonzero().flatten().tolist()]
     if empty:
-        raise DataError(f"no {what} image for class {', '.join(empty)}; add images or remove the class")
+        way_out = "raise data.train_limit" if limited else "add images or remove the class"
+        raise DataError(f"no training image for class {', '.join(empty)}; {way_out}")

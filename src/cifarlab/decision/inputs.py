@@ -11,17 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from cifarlab.decision.given import Amount, Origin
 from cifarlab.errors import ConfigError
+from cifarlab.strict_yaml import read_yaml
 
 _FORMAT = 1
 _LONGEST_HORIZON = 10
 _FASTEST = 10.0  # growth or interest of 1,000 % a year
 _DAYS = 366
-# the last four: what PyYAML lets through of a value that does not fit its tag, such as !!timestamp x or !!bool x
-_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError)
 _LARGEST = 10**12  # of any figure: a product of all factors of a cost stays a finite number
 _AMOUNT_KEYS = ("label", "low", "base", "high", "unit", "origin", "source", "date")
 _ENDS = ("low", "base", "high")
@@ -138,26 +135,8 @@ def inputs_from_text(text: str, source: str = "") -> DecisionInputs:
     )
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML's reader would silently take the last."""
-
-
-def _mapping_without_repeats(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key in keys:
-        if isinstance(key, str) and keys.count(key) > 1:
-            raise ConfigError(f"the key {key} stands twice (line {node.start_mark.line + 1} and after)")
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
-
-
 def _read_yaml(text: str) -> dict[str, Any]:
-    try:
-        values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader that is stricter still
-    except _UNREADABLE as error:
-        raise ConfigError(f"not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(text)
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -166,7 +166,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     References:
         Holm (1979), "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 65-70.
     """
-    p_N = np.asarray(p_values, dtype=np.float64)
+    p_N = np.array(p_values, dtype=np.float64)  # a copy, which is overwritten
     order = np.argsort(p_N, kind="stable")[: len(p_N) - np.isnan(p_N).sum()]  # NaN sorts last
     # by hand: statsmodels collects garbage at every call, which takes a hundred times as long as the correction
     steps = np.maximum.accumulate(p_N[order] * np.arange(len(order), 0, -1))

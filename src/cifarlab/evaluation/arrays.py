@@ -50,6 +50,23 @@ def arrays_of(scored: Scored, where: str, num_classes: int) -> tuple[NDArray[np.
     return logits_NK, labels_N
 
 
+def probabilities_of(scored: Scored, logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probabilities by which answers are put in order: a file's own, whose ties are kept, or the softmax.
+
+    Args:
+        scored: Answers.
+        logits_NK: Their logits from :func:`arrays_of`.
+
+    Returns:
+        float64, N x K; rows sum to 1, but for rounding.
+    """
+    from scipy.special import softmax
+
+    own_NK = scored.probabilities_NK
+    probabilities_NK: NDArray[np.float64] = softmax(logits_NK, axis=1) if own_NK is None else own_NK.numpy()
+    return probabilities_NK
+
+
 def confidences(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the highest probability of every row of logits: float64, N."""
     from scipy.special import softmax

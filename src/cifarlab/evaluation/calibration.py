@@ -330,8 +330,8 @@ def _verdict(before: Mapping[str, Any]) -> str:
 
 
 def _not_shown(gain: Mapping[str, Any]) -> str:
-    """Say of a gain what is not shown."""
-    low, high = gain["interval"] or (gain["value"], gain["value"])
+    """Say of a gain what is not shown; without an interval, as of a single image, nothing is."""
+    low, high = gain["interval"] or (-math.inf, math.inf)
     return "" if low > 0 else ": it does harm here" if high < 0 else ": that it helps is not shown"
 
 

@@ -15,6 +15,7 @@ from cifarlab.evaluation.sections import SECTIONS, choose, run_section
 from cifarlab.evaluation.writing import earlier_sections, store, write_mistakes, write_section, write_tables
 from cifarlab.phrases import number, per_cent
 
+_MOST_DIGITS = 10  # of a percentage
 _FILES = frozenset({"costs", "human_labels", "cifar10_c", "unknown"})  # settings that name some
 
 
@@ -36,7 +37,12 @@ def conduct(folder: Path, evaluation: Evaluation, subject: Subject, names: Seque
     Raises:
         RunError: If the folder cannot be written.
     """
-    entries = earlier_sections(folder, evaluation)
+    entries, outdated = earlier_sections(folder, evaluation)
+    if lost := [name for name in outdated if name not in names]:
+        subject.notify(
+            "the answers differ from those of the evaluation before, so what it found is left out; measure it again "
+            f"with --sections {' '.join(lost)}"
+        )
     write_tables(folder, evaluation, subject.judged)
     try:
         for name in names:
@@ -71,12 +77,15 @@ def enforce(evaluation: Evaluation, require: float) -> None:
         GateError: If it is not reached.
     """
     share = evaluation.best
-    if share.interval[0] >= require:
+    low, digits = share.interval[0], 2
+    if low >= require:
         return
+    while round(100 * low, digits) >= round(100 * require, digits) and digits < _MOST_DIGITS:
+        digits += 1  # what lies below may not look equal
     raise GateError(
         f"accuracy {per_cent(share.value)} on {evaluation.num_images:,} {evaluation.split} images is not shown to "
-        f"reach the required {number(100 * require, 2)} %: the lower end of its 95 % Wilson interval, "
-        f"{per_cent(share.interval[0])}, lies below; train a better model or judge it on more images"
+        f"reach the required {number(100 * require, digits)} %: the lower end of its 95 % Wilson interval, "
+        f"{per_cent(low, digits)}, lies below; train a better model or judge it on more images"
     )
 
 

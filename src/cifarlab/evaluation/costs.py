@@ -18,6 +18,7 @@ from cifarlab.errors import DataError
 from cifarlab.evaluation.intervals import bootstrap, bootstrap_figure, proportion
 
 _LARGEST_BYTES = 2**26
+_LARGEST_COST = 1e15  # sums over images stay far from overflow
 
 
 def read_costs(path: Path, class_names: Sequence[str]) -> NDArray[np.float64]:
@@ -34,7 +35,7 @@ def read_costs(path: Path, class_names: Sequence[str]) -> NDArray[np.float64]:
         float64, K x K, not negative; rows are the true class, columns the given one.
 
     Raises:
-        DataError: If the file cannot be read, its names are not the classes, or a cost is no number of 0 or more; one
+        DataError: If the file cannot be read, its names are not the classes, or a cost is no number from 0 to 1e15; one
             line.
     """
     lines = _lines(path)
@@ -96,8 +97,8 @@ def _cost(path: Path, line: int, entry: str) -> float:
         cost = float(entry)
     except ValueError:
         cost = np.nan
-    if not 0 <= cost < np.inf:
-        raise DataError(f"{path}, line {line}: {entry!r} is no cost; give a number of 0 or more")
+    if not 0 <= cost <= _LARGEST_COST:
+        raise DataError(f"{path}, line {line}: {entry!r} is no cost; give a number from 0 to {_LARGEST_COST:g}")
     return cost
 
 

@@ -24,6 +24,8 @@ from cifarlab.predictions_file import Classes, vocabulary
 from cifarlab.predictions_file.columns import as_number
 
 _SUM_TOLERANCE = 0.01  # of a row of probabilities: half precision and four decimals of a hundred classes stay within it
+_ROUNDING = 1e-3  # of the sum of a row; more is noted, and scaled away
+_LARGEST = float(np.finfo(np.float32).max)  # logit; differences of far larger ones would overflow
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 _FEWEST = 20  # images; of fewer, chance alone can look like any of the mistakes that are looked for
 _MANY_TWICE = 0.05  # share of the images
@@ -46,7 +48,7 @@ class ForeignAnswers:
     notes: tuple[str, ...]
 
 
-def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswers:
+def read_answers_file(path: Path | str, labels: Path | str = "", flag: str = "--labels") -> ForeignAnswers:
     """Read logits or probabilities of N images and K classes with the true classes.
 
     Rows that are not negative and sum to 1 are probabilities, and are kept as their logarithms; zeros among them count
@@ -58,6 +60,7 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
         path: .npz with 'logits' or 'probabilities' (and 'labels', 'class_names'), .npy of N x K, or .csv with a column
             a class (and 'label').
         labels: .npy, .npz or .csv of the true classes, ids from 0 or names; empty where they stand in ``path``.
+        flag: By which a user names ``labels``.
 
     Raises:
         UsageError: If nothing says what is true.
@@ -67,7 +70,7 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
     raw = read_answers(path)
     said = read_labels(place, raw.files) if labels else raw.labels
     if said is None:
-        raise UsageError(f"{path} holds no labels; name a file of the true classes, such as --labels labels.npy")
+        raise UsageError(f"{path} holds no labels; name a file of the true classes, such as {flag} labels.npy")
     said = _column(said)
     values_NK = _matrix(path, raw.values, len(said) if np.ndim(said) else 0)
     _require_answers_alone(path, values_NK)
@@ -79,12 +82,15 @@ def read_answers_file(path: Path | str, labels: Path | str = "") -> ForeignAnswe
     _require_counted_from_zero(place, values_NK, labels_N)
     notes: list[str] = []
     kind = _kind(path, values_NK, raw.called, notes)
+    probabilities_NK = None
     if kind == "probabilities":
+        probabilities_NK = torch.from_numpy(_scaled(values_NK, notes))
         values_NK = _logarithms(values_NK, labels_N, notes)
     else:
         _note_twice(values_NK, notes)
     _note_order(values_NK, labels_N, notes)
-    return ForeignAnswers(Scored(_tensor(values_NK), torch.from_numpy(labels_N)), raw.names, kind, tuple(notes))
+    scored = Scored(_tensor(values_NK), torch.from_numpy(labels_N), probabilities_NK=probabilities_NK)
+    return ForeignAnswers(scored, raw.names, kind, tuple(notes))
 
 
 def _matrix(path: Path, values: NDArray[Any], num_labels: int) -> NDArray[np.float64]:
@@ -98,11 +104,12 @@ def _matrix(path: Path, values: NDArray[Any], num_labels: int) -> NDArray[np.flo
             f"column a class{several}{'; of two classes give both, 1 - p and p' if single else ''}"
         )
     values_NK = values.astype(np.float64)
-    finite_N = np.isfinite(values_NK).all(1)
-    if not finite_N.all():
+    good_N = (np.abs(values_NK) <= _LARGEST).all(1)
+    if not good_N.all():
         raise DataError(
-            f"{path}: {int((~finite_N).sum()):,} of {len(values):,} answers hold NaN, infinity or what is no number, "
-            f"the first that of image {int(finite_N.argmin())} (counted from 0); give numbers such as 0.5"
+            f"{path}: {int((~good_N).sum()):,} of {len(values):,} answers hold NaN, infinity, a number beyond "
+            f"{_LARGEST:.1e} or what is no number, the first that of image {int(good_N.argmin())} (counted from 0); "
+            "give numbers such as 0.5"
         )
     if len(values) != num_labels:
         if values.shape[1] == num_labels:
@@ -238,14 +245,25 @@ def _alike(sums_N: NDArray[np.float64]) -> bool:
     return float((np.abs(sums_N - middle) <= 0.02 * middle).mean()) >= 0.95
 
 
+def _scaled(probabilities_NK: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64]:
+    """Return probabilities of 0 to 1 as they are, or scaled and noted where a row's sum is off by more than rounding.
+
+    Scaling rows makes equal probabilities differ, if by a hair, so it is not done for nothing.
+    """
+    positive_NK = np.maximum(probabilities_NK, 0)
+    sums_N1 = positive_NK.sum(1, keepdims=True)
+    off = float(np.abs(sums_N1 - 1).max())
+    if off > _ROUNDING:
+        notes.append(f"Rows of probabilities sum to 1 within {per_cent(off, 1)}; they are scaled to sum to 1.")
+        positive_NK /= sums_N1
+    return np.minimum(positive_NK, 1, out=positive_NK)
+
+
 def _logarithms(
     probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64], notes: list[str]
 ) -> NDArray[np.float64]:
     """Return logarithms of probabilities whose rows are made to sum to 1; zeros are replaced, and noted."""
     positive_NK = np.maximum(probabilities_NK, 0)
-    off = float(np.abs(positive_NK.sum(1) - 1).max())
-    if off > 1e-3:
-        notes.append(f"Rows of probabilities sum to 1 within {per_cent(off, 1)}; they are scaled to sum to 1.")
     zero_NK = positive_NK == 0
     if (zero_NK.sum(1) == zero_NK.shape[1] - 1).all():
         notes.append("Every answer gives all to one class, so figures that need its confidence say nothing.")

@@ -227,8 +227,8 @@ def _from_npz(path: Path) -> RawAnswers:
         raise DataError(f"{path} holds {', '.join(arrays)}, but no answers; call them 'logits' or 'probabilities'")
     values = _only(path, arrays, _ANSWERS[called], "answers")
     labels = _only(path, arrays, _LABELS, "true classes") if arrays.keys() & set(_LABELS) else None
-    lists = [arrays[key].tolist() for key in _NAMES if key in arrays and arrays[key].dtype.kind == "U"]
-    names = _names(path, lists[0]) if lists and isinstance(lists[0], list) else None
+    lists = [arrays[key] for key in _NAMES if key in arrays and arrays[key].dtype.kind == "U" and arrays[key].ndim]
+    names = _names(path, lists[0].ravel().tolist()) if lists else None
     if names is not None and values.ndim == 2 and len(names) != values.shape[1]:
         raise DataError(f"{path} names {len(names)} classes, but has {values.shape[1]} columns; give a name a column")
     return RawAnswers(values, called, labels, names)

@@ -149,13 +149,17 @@ def share_text(figure: Mapping[str, Any]) -> str:
     return f"{per_cent(figure['value'], digits)}{_interval_text(figure['interval'], 100, ' %', digits)}"
 
 
-def share_alone(share: float) -> str:
-    """Return a share in per cent, without interval: "94.12 %"; "99.9998 %", for nearly all is not all."""
-    return per_cent(share, _digits_of(share))
+def share_alone(share: float, digits: int = 2) -> str:
+    """Return a share in per cent, without interval: "94.12 %"; "99.9998 %", for nearly all is not all.
+
+    Args:
+        share: A fraction.
+        digits: Decimals, and more where they would say none or all of what is some.
+    """
+    return per_cent(share, _digits_of(share, digits))
 
 
-def _digits_of(share: float) -> int:
-    digits = 2
+def _digits_of(share: float, digits: int = 2) -> int:
     while digits < _MOST_DIGITS and round(100 * share, digits) in (0, 100) and 0 < share < 1:
         digits += 1
     return digits

@@ -28,7 +28,7 @@ class About:
     Attributes:
         name: Of the run, or of the file of answers.
         command: The command that makes the page again, as it can be typed.
-        run: Path of the run folder; empty for answers from a file.
+        run: Path of the run folder as it can be typed; empty for answers from a file.
         facts: Pairs of a name and a text, such as the recipe.
         test_reads: Records of the readings of the test split, oldest first.
         started: When the command began, on time.perf_counter's clock.

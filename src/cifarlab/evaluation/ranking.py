@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.evaluation.arrays import arrays_of, images_of
+from cifarlab.evaluation.arrays import arrays_of, images_of, probabilities_of
 from cifarlab.evaluation.intervals import CONFIDENCE, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.phrases import listed
@@ -34,11 +34,9 @@ def ranking_section(subject: Subject) -> Section:
     Raises:
         DataError: If an answer is NaN or infinite.
     """
-    from scipy.special import softmax
-
     names = subject.class_names
     logits_NK, labels_N = arrays_of(subject.judged, subject.split, len(names))
-    probabilities_NK = softmax(logits_NK, axis=1)
+    probabilities_NK = probabilities_of(subject.judged, logits_NK)
     per_class: list[dict[str, Any]] = []
     influence_N = np.zeros(len(labels_N))  # on the sum of all classes' AUROC
     for k, name in enumerate(names):
@@ -65,7 +63,7 @@ def ranking_section(subject: Subject) -> Section:
         figures=figures,
         tables={"ranking": _table(per_class)},
         plots=_plots(subject, probabilities_NK, labels_N, known),
-        notes=tuple(_notes(per_class)),
+        notes=tuple(_notes(per_class, len(labels_N))),
         captions={
             "roc": "How many images of a class are found (up) for how many others wrongly called so (right, on a "
             "logarithmic scale), over all thresholds. The five hardest classes are in colour.",
@@ -167,11 +165,18 @@ def _macro_auroc(known: Sequence[Mapping[str, Any]], influence_N: NDArray[np.flo
     return {"value": value, "interval": ends, "method": "DeLong, logit", "confidence": CONFIDENCE}
 
 
-def _notes(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(per_class: Sequence[Mapping[str, Any]], num_images: int) -> list[str]:
     notes = ["Each class is taken against all others together; their share of the images sets the average precision."]
     absent = [row["name"] for row in per_class if row["auroc"]["value"] is None]
     if absent:
         notes.append(f"Without a figure, for there are images on one side only: {listed(absent, _MOST_NAMES)}.")
+    known = [row for row in per_class if row["auroc"]["value"] is not None]
+    lone = [row["name"] for row in known if 1 in (row["support"], num_images - row["support"])]
+    if lone:
+        notes.append(
+            "With a single image on one side, and so without an interval of the AUROC, which leaves its mean without "
+            f"one too: {listed(lone, _MOST_NAMES)}."
+        )
     faultless = [row["name"] for row in per_class if row["auroc"]["value"] == 1]
     if faultless:
         notes.append(f"Told apart without a fault, so without an interval: {listed(faultless, _MOST_NAMES)}.")

@@ -32,11 +32,14 @@ class Scored:
             are known. They are the run's answer, averaged over test-time views where it has any.
         labels_N: int64.
         images: The images themselves, in the same order; None where only answers are at hand.
+        probabilities_NK: float64; probabilities as a file has them, where it has some. Of these equal ones are equal,
+            which the way there and back by logarithms would not leave so.
     """
 
     logits_NK: torch.Tensor
     labels_N: torch.Tensor
     images: ImageSet | None = None
+    probabilities_NK: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

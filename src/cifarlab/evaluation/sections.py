@@ -122,10 +122,14 @@ def require_files(options: Options, class_names: Sequence[str], split: str, num_
         num_images: How many they are.
 
     Raises:
-        DataError: If a file or folder is missing, cannot be read, or is of other classes or images.
+        DataError: If a file or folder is missing, cannot be read, holds nothing of use, or is of other classes or
+            images.
+        IntegrityError: If an official file is damaged.
     """
+    from cifarlab.data.cifar10_c import open_cifar10_c
     from cifarlab.evaluation.costs import read_costs
     from cifarlab.evaluation.human_labels import number_misfit, read_human_labels
+    from cifarlab.evaluation.unknown_images import image_files
 
     if options.costs:
         read_costs(Path(options.costs), class_names)
@@ -136,6 +140,10 @@ def require_files(options: Options, class_names: Sequence[str], split: str, num_
     for flag, folder in (("--cifar10-c", options.cifar10_c), ("--unknown", options.unknown)):
         if folder and not Path(folder).expanduser().is_dir():
             raise DataError(f"there is no folder {folder}, which {flag} names")
+    if options.cifar10_c and split == "test":  # whose labels they hold
+        open_cifar10_c(options.cifar10_c)
+    if options.unknown:
+        image_files(Path(options.unknown).expanduser())
 
 
 def run_section(name: str, subject: Subject) -> Outcome:

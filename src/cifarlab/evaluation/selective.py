@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarlab.evaluation.arrays import arrays_of, confidences, images_of, judged_on_val, no_val
+from cifarlab.evaluation.arrays import arrays_of, images_of, judged_on_val, no_val, probabilities_of
 from cifarlab.evaluation.intervals import proportion, share_alone, share_text
 from cifarlab.evaluation.section import Scored, Section, Subject, Table
-from cifarlab.phrases import per_cent
 from cifarlab.stats import clopper_pearson_interval
 
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -65,7 +64,7 @@ def selective_section(subject: Subject) -> Section:
 def _confidences(scored: Scored, where: str, num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the highest probability of each answer, and whether it is right."""
     logits_NK, labels_N = arrays_of(scored, where, num_classes)
-    return confidences(logits_NK), logits_NK.argmax(1) == labels_N
+    return probabilities_of(scored, logits_NK).max(1), logits_NK.argmax(1) == labels_N
 
 
 def kept_by_threshold(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> _Groups:
@@ -211,7 +210,7 @@ def _findings(subject: Subject, figures: Mapping[str, Any]) -> list[str]:
     images = images_of(subject.split, figures["num_images"])
     kept = {"value": most["accuracy"], "interval": most["interval"]}
     lines = [
-        f"If it answers only the {per_cent(most['coverage'], 0)} of {images} it is surest of, {share_text(kept)} "
+        f"If it answers only the {share_alone(most['coverage'], 0)} of {images} it is surest of, {share_text(kept)} "
         f"of these answers are right, against {share_alone(whole['value'])} of all."
     ]
     if most["coverage"] == 1:

@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,10 @@ from numpy.typing import NDArray
 
 from cifarlab.differences import superiority_interval
 from cifarlab.evaluation.arrays import arrays_of, confidences, images_of
-from cifarlab.evaluation.intervals import CONFIDENCE, mean_figure, number_text, proportion, share_text
+from cifarlab.evaluation.intervals import CONFIDENCE, mean_figure, proportion, share_alone, share_text
 from cifarlab.evaluation.section import Section, Subject, Table
 from cifarlab.evaluation.unknown_images import UnknownSet, cifar100_set, drawn_sets, folder_set
-from cifarlab.phrases import listed, number, per_cent
+from cifarlab.phrases import listed
 from cifarlab.plots.unknown import Sample, confidence_figure, samples_figure
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _KEPT_PER_CENT = 95
 _SAMPLES = 8
+_KNOWN = "known images"
 _NOTE = (
     "Noise and flat colours are easy to draw and rarely met; only images such as those the model will meet tell how it "
     "will do there. Name a folder of them with --unknown."
@@ -161,6 +163,8 @@ def _gather(subject: Subject, classifier: Classifier) -> tuple[list[UnknownSet],
             resize=classifier.resize,
             seed=options.seed,
         )
+        if own.title in (_KNOWN, *(one.title for one in sets)):  # figures and plots go by it
+            own = dataclasses.replace(own, title=f"folder {own.title}")
         sets.append(own)
         notes.append(note)
     else:
@@ -171,16 +175,16 @@ def _gather(subject: Subject, classifier: Classifier) -> tuple[list[UnknownSet],
 def _sentences(figures: dict[str, Any], answered: Sequence[Answered], split: str) -> tuple[str, ...]:
     found = {one.images.title: figures["sets"][one.images.name] for one in answered}
     hardest = min(found, key=lambda title: float(found[title]["auroc"]["value"]))
-    rejected = listed([f"{per_cent(one['rejected']['value'], 0)} of {title}" for title, one in found.items()], most=9)
+    shares = [f"{share_alone(one['rejected']['value'], 0)} of {title}" for title, one in found.items()]
+    rejected = listed(shares, most=9)
     kept = figures["known"]["kept"]
     on = "the same images" if figures["threshold_chosen_on"] == split else "validation images"
-    auroc, pairs = found[hardest]["auroc"], number(100 * found[hardest]["auroc"]["value"], 1)
     sentences = [
-        f"Answers with a confidence below {number(figures['threshold'], 3)} can be rejected: that threshold, chosen on "
-        f"{on} to keep 95 % of them, keeps {share_text(kept)} of {images_of(split, kept['images'])} and rejects "
+        f"Answers with a confidence below {share_alone(figures['threshold'])} can be rejected: that threshold, chosen "
+        f"on {on} to keep 95 % of them, keeps {share_text(kept)} of {images_of(split, kept['images'])} and rejects "
         f"{rejected}.",
-        f"Hardest to tell from images it knows: {hardest}. Of 100 pairs of a known and such an image it is surer of "
-        f"the known one in {pairs}; AUROC {number_text(auroc)}.",
+        f"Hardest to tell from images it knows: {hardest}. Of a known and such an image it is surer of the known one "
+        f"in {share_text(found[hardest]['auroc'])} of cases (AUROC).",
     ]
     missed = [title for title, one in found.items() if one["rejected"]["value"] < 0.5]
     if missed:
@@ -197,9 +201,9 @@ def _table(figures: dict[str, Any], answered: Sequence[Answered], class_names: S
         ("number", "count", [len(one.answers_U) for one in answered]),
         ("rejected", "fraction", [one["rejected"]["value"] for one in found]),
         ("95 % interval", "interval", [one["rejected"]["interval"] for one in found]),
-        ("AUROC", "number", [one["auroc"]["value"] for one in found]),
-        ("AUROC, low", "number", [one["auroc"]["interval"][0] for one in found]),
-        ("AUROC, high", "number", [one["auroc"]["interval"][1] for one in found]),
+        ("AUROC", "fraction", [one["auroc"]["value"] for one in found]),
+        ("AUROC, low", "fraction", [one["auroc"]["interval"][0] for one in found]),
+        ("AUROC, high", "fraction", [one["auroc"]["interval"][1] for one in found]),
         ("FPR at 95 % TPR", "fraction", [one["fpr_at_95_tpr"]["value"] for one in found]),
         ("mean confidence", "fraction", [one["mean_confidence"]["value"] for one in found]),
         ("most frequent answer", "text", [class_names[k] for k in most]),
@@ -221,7 +225,7 @@ def _plots(
         ]
         for one in answered
     }
-    confidence = {"known images": known_N} | {one.images.title: one.confidence_U for one in answered}
+    confidence = {_KNOWN: known_N} | {one.images.title: one.confidence_U for one in answered}
     return {
         "unknown_confidence": confidence_figure(confidence, threshold, 1 / len(class_names)),
         "unknown_samples": samples_figure(samples),

@@ -145,11 +145,7 @@ def folder_set(path: Path, *, image_size: int, resize: Resize, seed: int) -> tup
     Raises:
         DataError: If there is no such folder, or it holds no image that can be read.
     """
-    if not path.is_dir():
-        raise DataError(f"there is no folder {path}; name a folder of images that show none of the classes")
-    files = sorted(_image_files(path))
-    if not files:
-        raise DataError(f"no image in {path} ({' '.join(SUFFIXES)}); add images that show none of the classes")
+    files = image_files(path)
     chosen = _choice(len(files), seed, "unknown/folder").tolist()
     images, problems = [], []
     for position in chosen:
@@ -165,6 +161,20 @@ def folder_set(path: Path, *, image_size: int, resize: Resize, seed: int) -> tup
     if problems:
         notes.append(f"{len(problems):,} of the images in {path} could not be read: {problems[0]}.")
     return UnknownSet("folder", shown_name(path), torch.stack(images)), " ".join(notes)
+
+
+def image_files(path: Path) -> list[Path]:
+    """Return the images in a folder and the folders in it, by name, in ascending order.
+
+    Raises:
+        DataError: If there is no such folder, or no image in it.
+    """
+    if not path.is_dir():
+        raise DataError(f"there is no folder {path}; name a folder of images that show none of the classes")
+    files = sorted(_image_files(path))
+    if not files:
+        raise DataError(f"no image in {path} ({' '.join(SUFFIXES)}); add images that show none of the classes")
+    return files
 
 
 def shown_name(path: Path) -> str:

@@ -18,7 +18,7 @@ from cifarlab import metrics
 from cifarlab.data.imageset import ImageSet
 from cifarlab.errors import MissingExtraError
 from cifarlab.evaluation.attention import features, grad_cam, half_area, last_maps
-from cifarlab.evaluation.intervals import mean_figure, proportion, share_text
+from cifarlab.evaluation.intervals import mean_figure, proportion, share_alone, share_text
 from cifarlab.evaluation.probing import NO_MODEL, model_and_images, stratified
 from cifarlab.evaluation.section import Scored, Section, Subject, Table
 from cifarlab.inference import Classifier
@@ -137,7 +137,7 @@ def _pairs(answers: _Answers, split: str) -> Section:
     num_wrong = int((~answers.right()).sum())
     sentence = (
         f"Most often confused: {names[first.label]} and {names[first.predicted]}, {first.count:,} one way, {back:,} "
-        f"the other, {per_cent((first.count + back) / num_wrong, 0)} of its {count(num_wrong, 'mistake')}."
+        f"the other, {share_alone((first.count + back) / num_wrong, 0)} of its {count(num_wrong, 'mistake')}."
     )
     header = ("true class", "taken for", "images", "share of the class", "95 % interval")
     kinds = ("text", "text", "count", "fraction", "interval")

@@ -79,13 +79,18 @@ def json_text(value: Any, indent: str = "") -> str:
     return f"{opening}\n{lines}\n{indent}{closing}"
 
 
-def earlier_sections(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
-    """Return the sections of an earlier evaluation of the split, if its answers were the same as far as can be told."""
+def earlier_sections(folder: Path, evaluation: Evaluation) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the sections of an earlier evaluation of the split, if its answers were the same as far as can be told.
+
+    Returns:
+        The sections, and the names of those that are left out because the answers are others now.
+    """
     earlier = read_splits(folder).get(evaluation.split) or {}
     now = evaluation.as_dict()
     told = ("num_images", "class_names", "accuracy", "accuracy_tta", "loss")
     same = all(earlier.get(key) == now[key] for key in told)
-    return {name: entry for name, entry in (earlier.get("sections") or {}).items() if same and name in SECTIONS}
+    held = {name: entry for name, entry in (earlier.get("sections") or {}).items() if name in SECTIONS}
+    return (held, ()) if same else ({}, tuple(held))
 
 
 def write_tables(folder: Path, evaluation: Evaluation, judged: Scored) -> None:

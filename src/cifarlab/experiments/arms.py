@@ -15,10 +15,10 @@ from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.fields import (
     FIXED,
     VAL_FRACTION,
+    held_out,
     idle_reason,
     plain_value,
     resolve_name,
-    with_absolute_paths,
     with_values,
 )
 from cifarlab.experiments.space import label
@@ -123,7 +123,8 @@ def load_arms(path: Path, config: Config) -> tuple[Arm, ...]:
         ConfigError: If the file is missing or no such mapping, or for a field or value as in :func:`parse_setting`.
     """
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        written = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"cannot read the arms {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -131,7 +132,26 @@ def load_arms(path: Path, config: Config) -> tuple[Arm, ...]:
     usable = isinstance(written, dict) and all(isinstance(one, dict | None) for one in written.values())
     if not usable or not written:
         raise ConfigError(f"{path} must hold labels with fields and values, such as 'narrow: {{model.widths: [8, 8]}}'")
-    return tuple(make_arm(str(name), fields or {}, config) for name, fields in written.items())
+    labels = _labels(path, text)
+    if len(labels) > len(written):
+        raise ConfigError(f"{path} has labels that are the same to YAML, as no and off are; write them in quotes")
+    return tuple(make_arm(name, fields or {}, config) for name, fields in zip(labels, written.values(), strict=True))
+
+
+def _labels(path: Path, text: str) -> list[str]:
+    """Return the labels as they are written, for to YAML no is a truth value.
+
+    Raises:
+        ConfigError: Where a label or a field stands twice, of which YAML keeps the last only.
+    """
+    arms = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(arms, yaml.MappingNode)
+    for mapping in [arms, *(fields for _, fields in arms.value if isinstance(fields, yaml.MappingNode))]:
+        keys = [key.value for key, _ in mapping.value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ConfigError(f"{path} has {twice!r} twice; rename or remove one")
+    return [key.value for key, _ in arms.value]
 
 
 def make_arm(name: str, fields: dict[str, Any], config: Config) -> Arm:
@@ -167,11 +187,14 @@ def study_base(config: Config) -> tuple[Config, list[str]]:
     Studies judge on validation images, so some are held out where the recipe trains on all. Runs of one epoch or less
     save their state only when stopped: training them again costs less than the checkpoints would.
     """
+    from cifarlab.run import with_absolute_paths  # loads torch
+
     notes = []
-    data = with_absolute_paths(config.data)
+    config = with_absolute_paths(config)
+    data = config.data
     if data.val_fraction == 0:
         data = replace(data, val_fraction=VAL_FRACTION)
-        notes.append(f"the recipe trains on all images; {VAL_FRACTION:.0%} of them are held out here for validation")
+        notes.append(f"the recipe {held_out(data)}")
     train = replace(config.train, checkpoint_epochs=0) if config.train.epochs <= 1 else config.train
     return replace(config, data=data, train=train), notes
 

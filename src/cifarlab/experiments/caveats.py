@@ -13,6 +13,7 @@ from cifarlab.phrases import NO_SPREAD, count, listed, p_text, p_value, per_cent
 
 _EQUAL_COST = 1.02  # compute that differs by less is called equal: batches are rounded
 _UNSTEADY = 4.0  # a spread so many times that of the middle arm is worth a word
+_FEWEST_SEEDS = 3  # two show such a spread by chance in every seventh study of equally steady arms
 _MOST_SEEDS = 1000
 _STATES = {"waiting": "not begun"}
 
@@ -82,7 +83,7 @@ def _spreads(findings: Findings) -> Iterator[str]:
         return
     usual = sorted(arm.sd for arm in tested)[len(tested) // 2]
     for arm in tested:
-        if arm.sd > _UNSTEADY * usual > 0:
+        if arm.n >= _FEWEST_SEEDS and arm.sd > _UNSTEADY * usual > 0:
             yield (
                 f"{arm.label} is unsteady: its seeds range from {per_cent(arm.lowest)} to {per_cent(arm.highest)}. "
                 "The tests allow for unequal spreads; a mean says little about such an arm."

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from cifarlab.errors import RunError
-from cifarlab.experiments.study import StudyRecord, StudyTrial
+from cifarlab.experiments.study import StudyRecord, StudyTrial, finished_run
 from cifarlab.phrases import listed
 from cifarlab.run import Run
 
@@ -70,11 +70,11 @@ def load_evidence(record: StudyRecord) -> Evidence:
         rows: list[Correct] = []
         for trial in finished(record, arm.label):
             try:
-                run = Run.open(trial.run)
+                run = finished_run(trial)
                 curves.setdefault(arm.label, []).append(run.metrics())
                 environments.append(environment := _environment(run))
                 reads += len(run.test_reads())
-                if judged := _test_accuracies(run):
+                if judged := test_accuracies(run):
                     test[Path(trial.run).name] = judged
                 predictions = run.load_predictions("val")
             except RunError:
@@ -107,7 +107,7 @@ def _environment(run: Run) -> dict[str, Any]:
     return dict(run.read_json("environment.json")) if (run.path / "environment.json").is_file() else {}
 
 
-def _test_accuracies(run: Run) -> dict[str, float]:
+def test_accuracies(run: Run) -> dict[str, float]:
     """Return the accuracies on test of a run that was evaluated there; none of another."""
     if not (run.path / "evaluation.json").is_file():
         return {}

@@ -8,7 +8,6 @@ import difflib
 import functools
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cifarlab.config import Config, DataConfig, ModelConfig
@@ -17,6 +16,13 @@ from cifarlab.errors import ConfigError
 
 VAL_FRACTION = 0.1
 """Share of the training images held out in studies and searches where the recipe trains on all of them."""
+
+
+def held_out(data: DataConfig) -> str:
+    """Say what is held out of the training images here of a recipe that does without, whose images ``data`` names."""
+    own = "where they bring no validation set, " if data.folder or data.csv else ""
+    return f"trains on all images; {own}{VAL_FRACTION:.0%} of them are held out here for validation"
+
 
 FIXED = {
     "recipe": "it names the recipe and changes nothing",
@@ -27,6 +33,19 @@ FIXED = {
     for name in ("dataset", "folder", "csv", "corrupt", "val_fraction", "test_fraction", "split_seed")
 }
 """Fields that are the same in all trials, and why."""
+
+_COUNTS_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        ("optimizer.head_lr", "optimizer.bias_lr", "optimizer.sgd_momentum"), ("optimizer.name", ("muon",))
+    ),
+    "optimizer.beta2": ("optimizer.name", ("adamw",)),
+    "schedule.step_at": ("schedule.name", ("step",)),
+    "schedule.decay": ("schedule.name", ("step", "plateau")),
+    "schedule.patience": ("schedule.name", ("plateau",)),
+    "train.freeze_whitening": ("model.name", ("speednet",)),
+    "evaluate.views_margin": ("evaluate.views", ("flip", "flip_translate")),
+}
+"""Fields that have an effect only where another one has one of these values."""
 
 _FAMILIES = tuple(name for name, kind in typing.get_type_hints(ModelConfig).items() if dataclasses.is_dataclass(kind))
 
@@ -125,15 +144,6 @@ def plain_value(field: str, value: Any) -> Any:
     return typed_value(kind, value, field)
 
 
-def with_absolute_paths(data: DataConfig) -> DataConfig:
-    """Return the same images by paths that hold in every folder from which somebody goes on."""
-
-    def absolute(path: str) -> str:
-        return str(Path(path).resolve()) if path else ""
-
-    return dataclasses.replace(data, folder=absolute(data.folder), csv=absolute(data.csv))
-
-
 def value_of(config: Config, name: str) -> Any:
     """Return the plain value of a field by its full dotted name."""
     value: Any = config_to_dict(config)
@@ -153,7 +163,7 @@ def idle_reason(name: str, config: Config, varied: frozenset[str] = frozenset())
     family = name.split(".")[1] if name.startswith("model.") else ""
     if family in _FAMILIES and family != config.model.name and "model.name" not in varied:
         return f"{name} has no effect with model.name {config.model.name}"
-    muon_only = ("optimizer.head_lr", "optimizer.bias_lr", "optimizer.sgd_momentum")
-    if name in muon_only and config.optimizer.name != "muon" and "optimizer.name" not in varied:
-        return f"{name} has no effect with optimizer.name {config.optimizer.name}"
+    chooser, values = _COUNTS_WITH.get(name, ("", ()))
+    if chooser and chooser not in varied and (chosen := value_of(config, chooser)) not in values:
+        return f"{name} has no effect with {chooser} {chosen}"
     return ""

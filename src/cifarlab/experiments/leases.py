@@ -258,8 +258,8 @@ def claim(leases: Leases, watch: Watch, key: str, held: dict[str, Lease]) -> Cla
     lease = held.get(key)
     if lease is None:
         return Claim(key, "nobody") if leases.acquire(key) else None
-    if leases.is_mine(lease):  # from a call that the database broke off
-        return Claim(key, "nobody")
+    if leases.is_mine(lease):  # from a call that the database broke off; only one that was taken over has beats
+        return Claim(key, "silent" if lease.beats else "nobody")
     judged = watch.judge(lease)
     if judged == "alive" or not leases.take_over(lease):
         return None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cifarlab.differences import seeds_needed
 from cifarlab.errors import UsageError
-from cifarlab.experiments.findings import pooled_sd
+from cifarlab.experiments.factors import find_grid
+from cifarlab.experiments.findings import ALPHA, pooled_sd
 from cifarlab.experiments.study import StudyRecord, StudySpec, headline
 
 PRIOR_SD = 0.0023
@@ -26,7 +27,9 @@ class Plan:
         difference: Difference in accuracy that is to be shown, a fraction.
         sd: Standard deviation over seeds that the plan assumes, a fraction.
         source: Where ``sd`` comes from, in words.
-        seeds: Seeds of each arm, for a two-sided t-test at 5 % that finds the difference in four studies of five.
+        seeds: Seeds of each arm, for a two-sided t-test at 5 % of two arms alone that finds the difference in four
+            studies of five.
+        seeds_corrected: The same after the correction for all pairs of arms, whatever the other pairs come to.
         num_arms: Arms of the study.
         num_done: Trials that are complete already, among those of the plan.
         pflop: Compute of the trials still to be done; NaN where no trial is complete.
@@ -37,6 +40,7 @@ class Plan:
     sd: float
     source: str
     seeds: int
+    seeds_corrected: int
     num_arms: int
     num_done: int
     pflop: float
@@ -46,6 +50,11 @@ class Plan:
     def num_trials(self) -> int:
         """All trials of the plan."""
         return self.seeds * self.num_arms
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of arms that the study compares."""
+        return math.comb(self.num_arms, 2)
 
 
 def plan_study(spec: StudySpec, difference: float, *, record: StudyRecord | None, sd: float | None = None) -> Plan:
@@ -82,11 +91,18 @@ def plan_study(spec: StudySpec, difference: float, *, record: StudyRecord | None
         sd=sd,
         source=source,
         seeds=seeds,
+        seeds_corrected=seeds_needed(sd, difference, alpha=ALPHA / _most_times(spec)),
         num_arms=len(spec.arms),
         num_done=len(counted),
         pflop=missing * _mean([float(trial.figures["compute_pflop"]) for trial in done]),
         seconds=missing * _mean([trial.seconds for trial in done]),
     )
+
+
+def _most_times(spec: StudySpec) -> int:
+    """Return by how much the correction multiplies the smallest p-value of a study's pairs; see findings.py."""
+    families = 1 if find_grid({arm.label: arm.overrides for arm in spec.arms}) is None else 2
+    return families * max(1, math.comb(len(spec.arms), 2))
 
 
 def _mean(values: list[float]) -> float:

@@ -146,11 +146,12 @@ def _flops_per_image(config: Config, arm: Arm) -> float:
     import torch
 
     from cifarlab.models import build_model
-    from cifarlab.models.compute import mean_over_run, training_flops_per_image
+    from cifarlab.models.compute import freeze_as_trained, mean_over_run, training_flops_per_image
 
     own = with_values(config, arm.overrides)
     with torch.device("meta"):
         model = build_model(own.model, 10, own.data.image_size)
+    freeze_as_trained(model, own.train)
     return mean_over_run(own.train, own.data.image_size, lambda size: training_flops_per_image(model, size))
 
 

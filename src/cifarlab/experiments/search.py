@@ -16,7 +16,7 @@ from cifarlab.config import Config
 from cifarlab.config_yaml import config_from_dict, config_to_dict
 from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.fields import VAL_FRACTION, value_of, with_values
-from cifarlab.experiments.space import Space, label, space_from_dict, space_to_dict
+from cifarlab.experiments.space import Space, beside_each_other, corners_by_two, space_from_dict, space_to_dict
 from cifarlab.experiments.storage import create_or_join, holds, load_if_any
 from cifarlab.experiments.study import check_name, check_network, decide_precision
 
@@ -109,17 +109,15 @@ def check_search(spec: SearchSpec) -> None:
 
 
 def _check_networks(spec: SearchSpec) -> None:
-    """Build every network that one field of the space leads to; what only Config allows shows here, not in a trial."""
+    """Build every network that two fields of the space lead to; what only Config allows shows here, not in a trial."""
     first = {dimension.field: dimension.corners[0] for dimension in spec.space}
-    for dimension in spec.space:
-        if not dimension.field.startswith(("model.", "data.image_size")) or dimension.field == "model.init":
-            continue
-        for value in dimension.corners:
-            config = with_values(spec.base, {**first, dimension.field: value})
-            try:
-                check_network(config)
-            except ConfigError as error:
-                raise ConfigError(f"no network can be built with {dimension.field}={label(value)}: {error}") from error
+    fields = {field for field in first if field.startswith(("model.", "data.image_size"))} - {"model.init"}
+    shaping = tuple(dimension for dimension in spec.space if dimension.field in fields)
+    for chosen in corners_by_two(shaping) if shaping else ():
+        try:
+            check_network(with_values(spec.base, {**first, **chosen}))
+        except ConfigError as error:
+            raise ConfigError(f"no network can be built with {beside_each_other(chosen)}: {error}") from error
 
 
 def search_to_dict(spec: SearchSpec) -> dict[str, Any]:

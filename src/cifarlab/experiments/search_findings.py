@@ -41,6 +41,8 @@ def _search_verdict(record: SearchRecord, best: SearchTrial, num_val: int) -> st
     if num_val and spec.seeds_per_trial == 1:
         low, high = wilson_interval(round(best.accuracy * num_val), num_val)
         figure += f" ({per_cent(low, 1)} to {per_cent(high, 1)} from the number of its {num_val:,} images alone)"
+    if best.is_recipe and complete == 1:
+        return f"Only the recipe itself is complete and reached {figure}, so there is nothing to choose from."
     if best.is_recipe:
         return f"No other of {complete} complete trials is better than the recipe itself, which reached {figure}."
     beside = f"; the recipe itself reached {per_cent(recipe.accuracy)}" if recipe else ""
@@ -105,6 +107,11 @@ def _about_figures(record: SearchRecord) -> Iterator[str]:
             f"{per_cent(confirmed.mean)}: {points(abs(change))} {'lower' if change < 0 else 'higher'}."
         )
         yield "Fresh seeds were judged on the same validation images, so luck with these images remains in the figure."
+    if record.chosen_is_confirmed and len(record.comparable) > 2:
+        yield (
+            f"The highest of {len(record.comparable)} means over fresh seeds is chosen, so a little luck with these "
+            "seeds remains in it too."
+        )
     missing = [one for one in record.confirmed if not one.complete]
     if missing:
         told = [f"{len(one.accuracies)} of {count(one.planned, 'seed')} of {one.label}" for one in missing]
@@ -159,9 +166,11 @@ def _end_of_range(dimension: Dimension, value: Any) -> str:
 
 
 def _about_images(record: SearchRecord, test_reads: int) -> Iterator[str]:
-    if record.spec.recipe.data.val_fraction == 0:
+    data = record.spec.recipe.data
+    if data.val_fraction == 0:
+        own = "Unless the images bring a validation set, the" if data.folder or data.csv else "The"
         yield (
-            f"The recipe trains on all images; the search held out {per_cent(VAL_FRACTION, 0)} of them to go by, and "
+            f"{own} recipe trains on all images; the search held out {per_cent(VAL_FRACTION, 0)} of them to go by, and "
             "best.yaml trains on all of them again."
         )
     if test_reads:

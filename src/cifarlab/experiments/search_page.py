@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cifarlab import pages, phrases
+from cifarlab.comparison.results import plain
 from cifarlab.config_yaml import config_to_yaml
 from cifarlab.errors import RunError
 from cifarlab.experiments.search import search_to_dict
@@ -110,8 +110,8 @@ def _write_best(record: SearchRecord, path: Path, seen: _Seen) -> Path | None:
 
 
 def search_dict(record: SearchRecord, num_val: int, test_reads: int) -> dict[str, Any]:
-    """Return everything a search shows as plain values fit for JSON; what is NaN becomes None."""
-    return {
+    """Return everything a search shows as plain values fit for JSON; what is NaN or infinite becomes None."""
+    content = {
         "format": _FORMAT,
         "search": search_to_dict(record.spec),
         "verdict": verdict(record, num_val),
@@ -127,15 +127,16 @@ def search_dict(record: SearchRecord, num_val: int, test_reads: int) -> dict[str
                 "values": one.values,
                 "accuracies": list(one.accuracies),
                 "planned": one.planned,
-                "mean": _finite(one.mean),
-                "sd": _finite(one.sd),
-                "p_adjusted": _finite(one.p_adjusted),
-                "against_recipe": None if one.against_recipe is None else _plain(asdict(one.against_recipe)),
+                "mean": one.mean,
+                "sd": one.sd,
+                "p_adjusted": one.p_adjusted,
+                "against_recipe": None if one.against_recipe is None else asdict(one.against_recipe),
             }
             for one in record.confirmed
         ],
         "trials": [_trial_dict(trial) for trial in record.trials],
     }
+    return {key: plain(value) for key, value in content.items()}
 
 
 def _trial_dict(trial: SearchTrial) -> dict[str, Any]:
@@ -143,27 +144,14 @@ def _trial_dict(trial: SearchTrial) -> dict[str, Any]:
         "number": trial.number,
         "state": trial.state,
         "values": trial.values,
-        "accuracy": _finite(trial.accuracy),
+        "accuracy": trial.accuracy,
         "accuracies": list(trial.accuracies),
         "by_epoch": {str(epoch): value for epoch, value in trial.by_epoch.items()},
-        "seconds": _finite(trial.seconds),
+        "seconds": trial.seconds,
         "runs": [str(path) for path in trial.runs],
         "error": trial.error,
         "is_recipe": trial.is_recipe,
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
-            return [plain(one) for one in value]
-        return _finite(value) if isinstance(value, float) else value
-
-    return {key: plain(value) for key, value in values.items()}
 
 
 def search_csv(record: SearchRecord) -> str:
@@ -174,7 +162,7 @@ def search_csv(record: SearchRecord) -> str:
     writer.writerow(["trial", "state", "val/accuracy", *fields, "epochs", "seconds", "runs", "error"])
     for trial in record.trials:
         values = [label(trial.values[field]) if field in trial.values else "" for field in fields]
-        figures = [_finite(trial.accuracy), *values, max(trial.by_epoch, default=""), _finite(trial.seconds)]
+        figures = [plain(trial.accuracy), *values, max(trial.by_epoch, default=""), plain(trial.seconds)]
         writer.writerow([trial.number, trial.state, *figures, " ".join(map(str, trial.runs)), trial.error])
     return text.getvalue()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -129,8 +129,9 @@ def label(value: Any) -> str:
     """Return a plain value as it is written in a space and shown in a table: 0.05, relu, true, [128, 64]."""
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("...").rstrip()
+    # as part of a list: a comma in a text is then told from one between two
+    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True)
+    return text.strip()[1:-1]
 
 
 def parse_space(texts: Iterable[str], config: Config) -> Space:
@@ -284,17 +285,26 @@ def check_space(space: Space, config: Config) -> None:
         if reason := idle_reason(dimension.field, config, varied):
             raise ConfigError(f"{reason}; take it out of the search space")
     first = {dimension.field: dimension.corners[0] for dimension in space}
+    for chosen in corners_by_two(space):
+        try:
+            with_values(config, {**first, **chosen})
+        except ConfigError as error:
+            raise ConfigError(
+                f"the search space holds a configuration that cannot be: {beside_each_other(chosen)}: {error}"
+            ) from error
+
+
+def corners_by_two(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield the values that a check has to try of every two dimensions together, or of one where there is no other."""
     pairs: Iterable[tuple[Dimension, ...]] = itertools.combinations(space, 2) if len(space) > 1 else [space]
     for pair in pairs:
         for corners in itertools.product(*(dimension.corners for dimension in pair)):
-            chosen = dict(zip((dimension.field for dimension in pair), corners, strict=True))
-            try:
-                with_values(config, {**first, **chosen})
-            except ConfigError as error:
-                written = " with ".join(f"{field}={label(value)}" for field, value in chosen.items())
-                raise ConfigError(
-                    f"the search space holds a configuration that cannot be: {written}: {error}"
-                ) from error
+            yield dict(zip((dimension.field for dimension in pair), corners, strict=True))
+
+
+def beside_each_other(values: Mapping[str, Any]) -> str:
+    """Return values by field for a message: 'a=1 with b=2'."""
+    return " with ".join(f"{field}={label(value)}" for field, value in values.items())
 
 
 def _stored(value: Any) -> Any:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cifarlab.config import Config
 from cifarlab.config_yaml import config_from_dict, config_to_dict
-from cifarlab.errors import ConfigError, UsageError
+from cifarlab.errors import ConfigError, RunError, UsageError
 from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.storage import load_if_any
 
 if TYPE_CHECKING:
     import optuna
+
+    from cifarlab.run import Run
 
 SPEC_KEY = "cifarlab_study"
 """User attribute of the Optuna study that holds the specification."""
@@ -142,7 +144,8 @@ def check_name(name: str, longest: int = LONGEST_NAME) -> None:
     """Raise UsageError unless a study's name can begin the names of folders."""
     if len(name) > longest or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(
-            f"a study's name is made of letters, digits, '.', '_' and '-', at most {longest} of them, not {name!r}"
+            f"a study's name is made of letters, digits, '.', '_' and '-', at most {longest} of them, not {name!r}; "
+            "choose one with --name"
         )
 
 
@@ -265,6 +268,21 @@ def _as_study_trial(spec: StudySpec, arm: Arm, seed: int, trial: optuna.trial.Fr
         error=trial.user_attrs.get("error", ""),
         number=trial.number,
     )
+
+
+def finished_run(trial: StudyTrial) -> Run:
+    """Return the run of a finished trial.
+
+    Raises:
+        RunError: If its folder is not on this machine. One of its name that another study left here holds another
+            result.
+    """
+    from cifarlab.run import Run  # loads torch
+
+    run = Run.open(trial.run)
+    if run.read_json("result.json") != trial.figures:
+        raise RunError(f"{run.path} does not hold the result of {trial.arm}, seed {trial.seed}")
+    return run
 
 
 def find_run(recorded: str) -> Path:

@@ -178,8 +178,20 @@ def _joined(
 
 
 def _agree(spec: StudySpec, study: optuna.Study) -> StudySpec:
-    """Return the specification all workers of a study follow; it may gain seeds, nothing else may change."""
+    """Return the specification all workers of a study follow, and record the seeds it gains."""
     stored = spec_from_dict(study.user_attrs[SPEC_KEY])
+    agreed = agree(spec, stored)
+    if agreed.seeds > stored.seeds:
+        study.set_user_attr(SPEC_KEY, spec_to_dict(agreed))
+    return agreed
+
+
+def agree(spec: StudySpec, stored: StudySpec) -> StudySpec:
+    """Return the specification that a wanted and a recorded study share; it may gain seeds, nothing else may change.
+
+    Raises:
+        UsageError: If they are different studies.
+    """
     agreed = replace(stored, seeds=max(stored.seeds, spec.seeds))
     if spec.base.train.precision == "auto":  # whoever set the study up decided
         spec = replace(spec, base=with_values(spec.base, {"train.precision": stored.base.train.precision}))
@@ -190,8 +202,6 @@ def _agree(spec: StudySpec, study: optuna.Study) -> StudySpec:
             f"there is a study {spec.name!r} with {other} already; choose another --name, "
             f"or work on it as it is with: cifarlab study --join --name {spec.name}"
         )
-    if agreed.seeds > stored.seeds:
-        study.set_user_attr(SPEC_KEY, spec_to_dict(agreed))
     return agreed
 
 

@@ -40,7 +40,7 @@ def tell(findings: Findings) -> list[Sentence]:
         return [Sentence("answer", "No trial is finished, so nothing can be said."), *caveats(findings)]
     if len(findings.arms) == 1:
         return [*_one_arm(findings.judged[0]), *_parts(findings), *caveats(findings)]
-    told = [_ranking(findings)]
+    told, compared = [_ranking(findings)], [findings]
     if findings.effects is not None and any(findings.effects.pairs.values()):
         effects = list(_effects(findings.effects))
         # an average over fields that depend on each other answers nothing
@@ -49,7 +49,8 @@ def tell(findings: Findings) -> list[Sentence]:
     elif budgets := equal_budgets(findings):
         answer = " ".join(f"With {budget.words}: {_ranking(budget.findings)}" for budget in budgets)
         told = [answer, f"All arms together, whatever they cost: {told[0]}"]
-    texts = [*told, *_more_findings(findings)]
+        compared = [*(budget.findings for budget in budgets), findings]
+    texts = [*told, *_more_findings(findings), *_other_images(compared)]
     sentences = [Sentence("answer", texts[0]), *(Sentence("finding", text) for text in texts[1:])]
     sentences += [Sentence("open", text) for text in _open(findings)]
     return [*sentences, *_parts(findings), *caveats(findings)]
@@ -83,7 +84,7 @@ def _ranking(findings: Findings) -> str:
     best, won, level = contenders(findings)
     seeds = seeds_of(arm.n for arm in tested)
     if won and not level:
-        return f"{best.label} is best{f' of {len(tested)}' if len(tested) > 2 else ''} and beats {claims(won)}."
+        return f"{best.label} is best{_of_all(len(tested), len(findings.arms))} and beats {claims(won)}."
     names = [pair.second for pair in level]
     if won:
         leading = [arm.label for arm in tested[: 1 + len(level)]] == [best.label, *names]
@@ -92,9 +93,8 @@ def _ranking(findings: Findings) -> str:
             head = f"{listed([best.label, *names])} lead and cannot be told apart with {seeds}"
             return f"{head}; {best.label} beats {claims(won)}."
         return f"{best.label} beats {claims(won)}; {listed(names)} cannot be told apart from it with {seeds}."
-    shown = [pair for pair in findings.pairs if pair.supported]
-    if shown:
-        told = "; ".join(f"{pair.first} beats {claims([pair])}" for pair in shown[:_CLAIMS])
+    if shown := _claimed(findings):
+        told = "; ".join(f"{pair.first} beats {claims([pair])}" for pair in shown)
         head = f"{best.label} has the highest mean, but cannot be told apart from any other arm with {seeds}"
         return f"{head}. Shown: {told}."
     if len(tested) == 2:
@@ -109,6 +109,13 @@ def _ranking(findings: Findings) -> str:
     )
 
 
+def _of_all(compared: int, arms: int) -> str:
+    """Return among how many the best is the best; an arm that could not be compared may be better."""
+    if compared < arms:
+        return f" of the {compared} compared"
+    return f" of {compared}" if compared > 2 else ""
+
+
 def _more_findings(findings: Findings) -> Iterator[str]:
     shown = [pair for pair in findings.pairs if pair.supported]
     if not shown:
@@ -119,18 +126,32 @@ def _more_findings(findings: Findings) -> Iterator[str]:
         yield f"All {total} pairs of arms are told apart; the table of pairs has the differences."
     elif len(shown) > len(won):
         yield f"Of the {total} pairs of arms {len(shown)} are told apart; the table of pairs has all of them."
-    counted = [pair for pair in won if pair.new_images is not None]
+
+
+def _other_images(compared: Sequence[Findings]) -> Iterator[str]:
+    """Say whether what is claimed of the arms, all or those of a budget, would hold on other images too."""
+    claimed = list(dict.fromkeys(pair for findings in compared for pair in _claimed(findings)))
+    counted = [pair for pair in claimed if pair.new_images is not None]
     weak = [pair for pair in counted if pair.new_images and pair.new_images[0] <= 0]
-    images = f"{findings.evidence.num_images:,} images"
-    for pair in weak[:3]:
+    images = f"{compared[0].evidence.num_images:,} images"
+    for pair in weak[:_CLAIMS]:
         assert pair.new_images is not None
         yield (
             f"The difference between {pair.first} and {pair.second} is shown for these {images} of val only: for other "
             f"images of the same kind it may lie anywhere in {interval(pair.new_images)} points."
         )
-    if counted and not weak:
-        whose = "interval of this difference still leaves" if len(counted) == 1 else "intervals above still leave"
+    if len(weak) > _CLAIMS:
+        yield f"So it is with {len(weak) - _CLAIMS} more of the differences; the table of pairs has them."
+    if claimed and len(counted) == len(claimed) and not weak:
+        one = f"interval of the difference between {claimed[0].first} and {claimed[0].second} still leaves"
+        whose = one if len(claimed) == 1 else "intervals of the differences between arms told above still leave"
         yield f"With the choice of the {images} of val counted as chance too, the {whose} zero out."
+
+
+def _claimed(findings: Findings) -> list[Pair]:
+    """Return the pairs of arms that the ranking says are told apart."""
+    won = contenders(findings)[1] if findings.pairs else []
+    return won or [pair for pair in findings.pairs if pair.supported][:_CLAIMS]
 
 
 def _open(findings: Findings) -> Iterator[str]:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from cifarlab.config import TrainConfig
 from cifarlab.models import ImageClassifier
+from cifarlab.models.speednet import Speednet
 
 _BATCH = 2
 
@@ -102,6 +103,17 @@ def mean_over_run(train: TrainConfig, image_size: int, count: Callable[[int], fl
         mean += (until - begin) * count(size)
         begin = until
     return mean
+
+
+def freeze_as_trained(model: ImageClassifier, train: TrainConfig) -> None:
+    """Freeze what is frozen at the end of a run, when training counts: the bias of speednet's whitening.
+
+    Args:
+        model: As it was built.
+        train: How it is going to be trained.
+    """
+    if isinstance(model.network, Speednet) and train.freeze_whitening < train.epochs:
+        model.network.whiten.requires_grad_(False)
 
 
 def training_pflop(model: nn.Module, train: TrainConfig, image_size: int, num_images_seen: int) -> float:

@@ -66,8 +66,12 @@ def color(index: int) -> str:
 
 
 def literal(text: str) -> str:
-    """Return text that matplotlib draws as it stands: in a class name a dollar sign begins no formula."""
-    return text.replace("$", r"\$")
+    """Return text that matplotlib draws as it stands.
+
+    In a class name a dollar sign begins no formula, and an underscore at its beginning hides nothing from a legend.
+    """
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def shortened(name: str, length: int = 34) -> str:

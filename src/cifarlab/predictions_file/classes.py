@@ -72,6 +72,15 @@ class Classes:
             return int(number) if number.is_integer() and 0 <= number < len(self.names) else None
         return self._by_number.get(number)
 
+    def named_by(self, column: str) -> int | None:
+        """Return the class that the last words of a column's name are, as in prob_cat; never one named by a number."""
+        text = _plain(column)
+        for name, k in sorted(self._by_plain_name.items(), key=lambda item: -len(item[0])):
+            before = text.removesuffix(name)
+            if before != text and not before[-1:].isalnum() and as_number(name) is None:
+                return k
+        return None
+
     def complaint(self, entry: Any) -> str:
         """Say in what an entry is no class."""
         text = str(entry).strip()

@@ -112,6 +112,8 @@ def _from_scores(table: Table, classes: Classes) -> tuple[NDArray[np.int64], lis
         raise DataError(f"{table.path}, {row}: a score is missing, NaN or infinite")
     ids = [classes.id_of(name) for name in table.score_names]
     if not any(found is not None for found in ids):
+        ids = [classes.named_by(name) for name in table.score_names]
+    if not any(found is not None for found in ids):
         if not classes.ordered:
             raise DataError(
                 f"{table.path} has scores, but nothing tells which column is of which class; "

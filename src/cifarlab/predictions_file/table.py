@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,8 @@ def _load_array(path: Path) -> NDArray[Any]:
 
 
 def _from_array(path: Path, array: NDArray[Any]) -> Table:
+    if not array.size:
+        raise DataError(f"{path} is empty")
     rows = [f"entry {n}" for n in range(len(array) if array.ndim else 0)]
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -76,6 +80,8 @@ def _from_array(path: Path, array: NDArray[Any]) -> Table:
 def _from_json(path: Path, text: str) -> Table:
     try:
         value = json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
+        if re.search(r"\\u[dD]", text):  # halves of characters, which can be escaped but written nowhere
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
     columns: dict[str, list[Any]] = {}
@@ -97,15 +103,14 @@ def _from_json(path: Path, text: str) -> Table:
 def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise DataError(f"{path} has {twice!r} twice in one object; give each image once")
     return values
 
 
 def _from_csv(path: Path, text: str) -> Table:
     lines = text.splitlines()
-    content = [line for line in lines if line.strip() and not line.startswith("#")]
+    content = [line for line in lines if line.strip() and not _is_comment(line)]
     if not content:
         raise DataError(f"{path} is empty")
     cells, numbers = _cells(path, lines, _delimiter(content[0]))
@@ -131,19 +136,23 @@ def _delimiter(line: str) -> str:
 
 def _cells(path: Path, lines: list[str], delimiter: str) -> tuple[list[list[str]], list[int]]:
     """Return the cells of every line with its number; comments and empty lines at the end are passed over."""
-    last = max(n for n, line in enumerate(lines) if line.strip())
+    # before quotes are read: one in a comment may have no end
+    kept = [(number, line.strip(" ")) for number, line in enumerate(lines, 1) if not _is_comment(line)]
+    while not kept[-1][1].strip():
+        kept.pop()
     cells, numbers = [], []
-    content = io.StringIO("\n".join(line.strip(" ") for line in lines[: last + 1]))
-    reader = csv.reader(content, delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(io.StringIO("\n".join(line for _, line in kept)), delimiter=delimiter, skipinitialspace=True)
     try:
         for entries in reader:
-            if entries and entries[0].startswith("#"):
-                continue
             cells.append([entry.strip() for entry in entries] or [""])
-            numbers.append(reader.line_num)
+            numbers.append(kept[reader.line_num - 1][0])
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}, line {kept[reader.line_num - 1][0]}: {error}") from error
     return cells, numbers
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
 
 
 def _header(cells: list[list[str]]) -> list[str] | None:

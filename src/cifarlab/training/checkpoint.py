@@ -11,6 +11,7 @@ from torch import nn
 from cifarlab.errors import RunError
 
 _TENSOR_KEY = "__tensor__"
+_MISFIT = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError)  # of values of another shape
 
 
 @dataclass
@@ -72,6 +73,20 @@ def pack_state(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, An
     return tensors, values
 
 
+def packed_precision(values: dict[str, Any]) -> str:
+    """Return the precision of a packed state, without which no state can be built to put it into.
+
+    Raises:
+        RunError: If it tells none.
+    """
+    try:
+        return {name: name for name in ("fp32", "bf16", "fp16")}[values["progress"]["precision"]]
+    except _MISFIT as error:
+        raise RunError(
+            f"the checkpoint tells no precision ({error!r}); it was not written by cifarlab train"
+        ) from error
+
+
 def unpack_state(state: TrainState, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
     """Put a packed state into freshly built objects of the same configuration.
 
@@ -92,7 +107,7 @@ def unpack_state(state: TrainState, tensors: dict[str, torch.Tensor], values: di
             progress["plateau_best"] = float("inf")
         state.progress = Progress(**progress)
         state.best_weights = _part(tensors, "best/")
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except _MISFIT as error:
         raise RunError(
             f"the checkpoint does not fit its configuration: {' '.join(str(error).split())[:200]}"
         ) from error

@@ -216,8 +216,9 @@ def _stop(fitting: Fit, number: int) -> None:
     fitting.world.agree(0)  # no rank ends, and has torchrun end the others, before the state is on disk
     raise StoppedError(
         f"stopped at step {progress.step} of {plan.num_steps}; "
-        f"continue with: cifarlab train --resume {fitting.run.path}",
+        f"continue with: cifarlab train --resume {fitting.run.quoted}",
         number,
+        fitting.run.path,
     )
 
 
