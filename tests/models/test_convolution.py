@@ -35,15 +35,18 @@ def test_convolution_in_bf16_has_the_gradients_of_an_ordinary_one() -> None:
     torch.manual_seed(0)
     ours = Conv3x3(16, 24).to(memory_format=torch.channels_last)
     x = torch.randn(20, 16, 7, 7).to(memory_format=torch.channels_last).requires_grad_()
-    results = []
+    exact = torch.nn.functional.conv2d(x.double(), ours.weight.double(), padding=1)
+    expected = [exact, *torch.autograd.grad(exact.square().mean(), [x, ours.weight])]
+    dtypes = []
     for forward in (ours, lambda x: torch.nn.Conv2d.forward(ours, x)):
         with torch.autocast("cpu", torch.bfloat16):
             y = forward(x)
-        grads = torch.autograd.grad(y.float().square().mean(), [x, ours.weight])
-        results.append([y, *grads])
-    for got, expected in zip(*results, strict=True):
-        assert got.dtype == expected.dtype
-        torch.testing.assert_close(got, expected, rtol=0.02, atol=1e-3 * expected.abs().max().item())
+        got = [y, *torch.autograd.grad(y.float().square().mean(), [x, ours.weight])]
+        dtypes.append([value.dtype for value in got])
+        for one, other in zip(got, expected, strict=True):
+            # a few roundings of 0.4 %; how many depends on the processor
+            torch.testing.assert_close(one.double(), other.double(), rtol=0, atol=0.02 * other.abs().max().item())
+    assert dtypes[0] == dtypes[1]
 
 
 def test_without_autocast_it_is_the_ordinary_convolution() -> None:

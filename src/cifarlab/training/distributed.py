@@ -211,7 +211,7 @@ def joined(world: World | None = None, stop_signal: Callable[[], int] = lambda: 
     )
     control = dist.new_group(backend="gloo", timeout=_WAIT_TIMEOUT)
     known = {field.name: getattr(ranks, field.name) for field in fields(Ranks)}
-    all_ended_alike = False
+    all_ended_alike = broken = False
     try:
         yield World(**known, control=control)
         all_ended_alike = True
@@ -221,10 +221,12 @@ def joined(world: World | None = None, stop_signal: Callable[[], int] = lambda: 
     except (RuntimeError, dist.DistError) as error:
         if not _is_broken_connection(error):
             raise
+        broken = True
         _wait_to_be_ended(stop_signal)
         raise PeerError("the connection to another rank broke; torchrun names the rank that failed first") from error
     finally:
-        if all_ended_alike or not gpu:  # on GPUs it may wait for work that the others never do
+        # on GPUs, or where a rank is gone, it may wait for work that the others never do, until torchrun kills this one
+        if all_ended_alike or not (gpu or broken):
             dist.destroy_process_group()
 
 

@@ -127,7 +127,7 @@ def build_state(config: Config, train: ImageSet, device: torch.device, precision
         ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     return TrainState(
         model=model,
-        optimizers=build_optimizers(model, config.optimizer),
+        optimizers=build_optimizers(model, config.optimizer, precision),
         ema=ema,
         # in fp16 small gradients would vanish; the scaler lifts them into range
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,

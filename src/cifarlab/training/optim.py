@@ -21,18 +21,18 @@ def orthogonalize(matrices_BMN: torch.Tensor, steps: int = _NEWTON_SCHULZ_STEPS)
     """Replace every matrix by one with about the same singular vectors and singular values near 1.
 
     Args:
-        matrices_BMN: B matrices of M x N, floating point.
+        matrices_BMN: B matrices of M x N, floating point, in whose type it computes.
         steps: Newton-Schulz iterations.
 
     Returns:
-        bf16, B x M x N.
+        B x M x N, of the same type.
 
     References:
         K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
     a, b, c = _NEWTON_SCHULZ
-    x: torch.Tensor = matrices_BMN.bfloat16()
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # largest singular value at most 1
+    # the largest singular value becomes at most 1
+    x: torch.Tensor = matrices_BMN / (matrices_BMN.norm(dim=(1, 2), keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.transpose(1, 2)
@@ -48,12 +48,22 @@ class Muon(torch.optim.Optimizer):
     Every filter tensor is kept at the Frobenius norm sqrt(C_out), so the learning rate is relative to the weights and
     there is no weight decay.
 
+    Args:
+        params: Filters, of 4 dimensions.
+        lr: Learning rate, relative to the weights.
+        momentum: Of Nesterov.
+        dtype: What steps are orthogonalised in; None: the type of the filters. bf16 is enough, but 13 to 47 times
+            slower than fp32 on a processor without instructions for it (docs/log.md).
+
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -68,7 +78,7 @@ class Muon(torch.optim.Optimizer):
             scales = [len(parameter) ** 0.5 / norm for parameter, norm in zip(parameters, norms, strict=True)]
             torch._foreach_mul_(parameters, scales)
             # the order of a filter's entries does not matter, so they are taken as they lie in memory
-            matrices = [_in_memory_order(update).flatten(1).bfloat16() for update in updates]
+            matrices = [_in_memory_order(update).flatten(1).to(self._dtype or update.dtype) for update in updates]
             for indices in _batches([(len(matrix), matrix[0].numel()) for matrix in matrices]):
                 steps = _orthogonalize_together([matrices[index] for index in indices])
                 for index, step in zip(indices, steps, strict=True):
@@ -158,10 +168,15 @@ def _leave_compiler_unloaded() -> None:
             plain.__dict__.setdefault("__dynamo_disable", plain)
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, config: OptimizerConfig, precision: str = "fp32") -> list[torch.optim.Optimizer]:
     """Return the optimisers that together cover every trainable parameter once.
 
     Every parameter group remembers its peak learning rate as ``peak_lr``.
+
+    Args:
+        model: What they train.
+        config: Which they are.
+        precision: 'fp32', 'bf16' or 'fp16', of the training; in the last two Muon orthogonalises in bf16.
     """
     _leave_compiler_unloaded()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -175,7 +190,8 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
             {"params": matrices, "lr": config.head_lr, **decay},
             {"params": vectors, "lr": config.bias_lr, **plain},
         ]
-        optimizers = [Muon(filters, lr=config.lr, momentum=config.momentum)] if filters else []
+        dtype = None if precision == "fp32" else torch.bfloat16  # in fp16 small gradients would vanish
+        optimizers = [Muon(filters, lr=config.lr, momentum=config.momentum, dtype=dtype)] if filters else []
         rest = [group for group in groups if group["params"]]
         optimizers.append(NesterovSGD(rest, lr=config.head_lr, momentum=config.sgd_momentum))
     else:
