@@ -60,6 +60,28 @@ def test_a_wrong_convolution_is_noticed(monkeypatch):
         check_bf16_on_cpu.cache_clear()
 
 
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 7), (0.3, 2)])
+def test_the_check_ends_early_where_bf16_is_far_slower(seconds, rounds, monkeypatch):
+    """As it is where a processor emulates it: seven rounds took four seconds of every start."""
+    clock, in_bf16 = [0.0], []
+
+    def conv2d(x, w, **keywords):
+        number = torch.is_autocast_enabled("cpu")
+        in_bf16.append(number)
+        clock[0] += seconds if number else 0.01
+        return x * w.sum()
+
+    monkeypatch.setattr(device_module.F, "conv2d", conv2d)
+    monkeypatch.setattr(device_module.time, "perf_counter", lambda: clock[0] + 1e-6 * len(in_bf16))
+    check_bf16_on_cpu.cache_clear()
+    try:
+        check = check_bf16_on_cpu()
+    finally:
+        check_bf16_on_cpu.cache_clear()
+    assert sum(in_bf16) == 2 * (1 + rounds)
+    assert check.passed == (seconds == 0)
+
+
 def test_fp32_on_an_nvidia_gpu_is_not_rounded_to_tf32():
     def settings():
         return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision

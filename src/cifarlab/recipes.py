@@ -62,8 +62,8 @@ def fast90() -> Config:
     Measured: test accuracy 90.12 % (n = 5 seeds) with test-time views, train clock 47 s, on two cores of an Intel Xeon
     with AMX, torch 2.13.0, 2026-11-21: docs/results/fast90_cpu-intel-xeon-amx.json. Chosen on validation, but
     for its resolutions, which lie between two that were tried (docs/log.md). With earlier settings two cores without
-    AMX took twice as long. Before the clock runs some loops are compiled, for some 35 seconds the first time,
-    where there is a C++ compiler; they are kept.
+    AMX took twice as long. Before the clock runs some loops are compiled where there is a C++ compiler, for half a
+    minute to a minute and a half the first time; they are kept.
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here narrower, with smaller
