@@ -145,7 +145,7 @@ def _as_it_can_compile(
 ) -> Config:
     compiles, notice = decide_compile(config.train.compile, device)
     if compiles and will_compile_loops(state, device, ranks.size):
-        notice = "compiling loops for this processor, for half a minute to a minute and a half; later runs find them kept"
+        notice = "compiling loops for this processor, for half a minute to a minute and a half; they are kept"
     if notice:
         notify(notice)
     return replace(config, train=replace(config.train, compile=compiles))
