@@ -247,7 +247,7 @@ def predecessor_parallel3_short() -> Config:
 
 
 def parallel3_today() -> Config:
-    """Train the network of predecessor_parallel3, for a tenth of its epochs, with today's means.
+    """Train the network of predecessor_parallel3, for a twentieth of its epochs, with today's means.
 
     Command: cifarlab train parallel3_today
 
@@ -259,7 +259,7 @@ def parallel3_today() -> Config:
         optimizer=_MUON,
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=2.5, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
@@ -290,7 +290,7 @@ def predecessor_sigmoid_short() -> Config:
 
 
 def sigmoid_today() -> Config:
-    """Train the network of predecessor_sigmoid, for a tenth of its epochs, with today's means.
+    """Train the network of predecessor_sigmoid, for a twentieth of its epochs, with today's means.
 
     Command: cifarlab train sigmoid_today
 
@@ -302,7 +302,7 @@ def sigmoid_today() -> Config:
         optimizer=_MUON,
         schedule=ScheduleConfig(name="one_cycle"),
         augment=AugmentConfig(flip="alternating", translate=2),
-        train=TrainConfig(epochs=5, batch_size=128, label_smoothing=0.1),
+        train=TrainConfig(epochs=2.5, batch_size=128, label_smoothing=0.1),
         evaluate=_VIEWS,
     )
 
