@@ -14,7 +14,7 @@ from cifarlab.cli_arguments import StudyArguments
 from cifarlab.cli_tools import fetch_first, parse, stoppable
 from cifarlab.config import Config
 from cifarlab.errors import CifarlabError, UsageError
-from cifarlab.phrases import duration
+from cifarlab.phrases import duration, resolution
 from cifarlab.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _may_exist(arguments: StudyArguments) -> bool:
 def _print_plan(plan: Plan) -> None:
     arms = f"{plan.num_arms} arms x " if plan.num_arms > 1 else ""
     console.print_line(
-        f"{plan.seeds} seeds of each arm show a difference of {100 * plan.difference:g} points of accuracy "
+        f"{plan.seeds} seeds of each arm show a difference of {resolution(plan.difference)} of accuracy "
         "(a t-test at 5 % finds it in four studies of five)",
         style="bold",
     )

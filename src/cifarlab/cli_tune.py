@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -154,4 +155,4 @@ def _print_tuning(tuning: Tuning, as_json: bool) -> None:
     console.print_line(content["verdict"], style="bold")
     console.print_line(f"page: {page.html}")
     if page.best:
-        console.print_line(f"next: cifarlab train --config {page.best}")
+        console.print_line(f"next: cifarlab train --config {shlex.quote(str(page.best))}")

@@ -116,8 +116,7 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
         rows = sorted(comparison.classes, key=lambda one: -one.difference)
         shown = rows if len(rows) <= _MOST_ROWS else [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
         bars = [plots.Bar(one.name, one.difference, one.interval, strong=one.apart) for one in shown]
-        title = f"By class: {' minus '.join(comparison.classes_of)}"
-        figures["classes"] = plots.difference_figure(bars, title, axis)
+        figures["classes"] = plots.difference_figure(bars, f"Differences by class ({where})", axis)
     return figures
 
 

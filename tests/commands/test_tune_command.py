@@ -1,6 +1,9 @@
 """``cifarlab tune`` as a user meets it: what it prints, its exit codes, mistakes, signals."""
 
+import html
 import json
+import re
+import shlex
 import signal
 import sys
 
@@ -140,3 +143,17 @@ def test_the_command_searches_prints_the_verdict_and_goes_on_when_called_again(c
     assert "trial t1" not in shown.err
     best = load_config(runs_root() / "tune-tiny" / "best.yaml")
     assert train(best, name="again", splits=make_splits(source, best.data)).finished
+
+
+def test_the_command_to_train_the_result_can_be_pasted_whatever_the_folder_is_called(
+    capsys, tiny, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CIFARLAB_RUNS", str(tmp_path / "my runs"))
+    monkeypatch.setattr(train_module, "train", Pretender())
+    assert run_cli(*tiny, "--trials", "2") == 0
+    folder = next((tmp_path / "my runs").glob("*/best.yaml")).parent
+    told = [capsys.readouterr().out, (folder / "best.yaml").read_text()]
+    told.append(html.unescape((folder / "index.html").read_text()))
+    for text in told:
+        command = re.search("cifarlab train --config .*best.yaml'?", text)[0]
+        assert shlex.split(command) == ["cifarlab", "train", "--config", str(folder / "best.yaml")]

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shlex
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -103,7 +104,7 @@ def _write_best(record: SearchRecord, path: Path, seen: _Seen) -> Path | None:
     head = [
         f"Tuned from the recipe {record.spec.recipe.recipe} by cifarlab tune {record.spec.name}: {record.chosen[0]}.",
         verdict(record, seen.num_val),
-        f"Train it with: cifarlab train --config {path}",
+        f"Train it with: cifarlab train --config {shlex.quote(str(path))}",
     ]
     write_text(path, "".join(f"# {line}\n" for line in head) + config_to_yaml(config))
     return path
@@ -241,7 +242,7 @@ def _render(record: SearchRecord, out: Path, content: dict[str, Any], pictures: 
         "changes": changes(record),
         "rows": rows,
         "hidden": len(ranked) - len(rows),
-        "best_yaml": out / "best.yaml",
+        "best_yaml": shlex.quote(str(out / "best.yaml")),
         "confirmation_page": _link_if_there(runs_root() / "studies" / record.confirmation / "index.html", out),
         "pictures": pictures,
         "css": pages.stylesheet(),

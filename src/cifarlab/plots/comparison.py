@@ -91,7 +91,7 @@ def _intervals(bars: Sequence[Bar], title: str, axis: str) -> tuple[Figure, Axes
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.08)
-    axes.set_xlabel(axis)
+    figure.supxlabel(axis, fontsize=10, color=INK)  # beside long names the axes alone are too narrow for it
     set_title(axes, title)
     return figure, axes
 

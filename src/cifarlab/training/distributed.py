@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import signal
 import threading
 import time
@@ -34,6 +35,7 @@ from cifarlab.ranks import Ranks, read_ranks
 _STEP_TIMEOUT = timedelta(minutes=10)
 _WAIT_TIMEOUT = timedelta(minutes=60)  # for a download, or the last evaluation and its plots
 _SECONDS_TO_BE_ENDED = 5.0
+_BROKEN = re.compile("gloo|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 _joins = itertools.count()
 
 
@@ -232,7 +234,7 @@ def joined(world: World | None = None, stop_signal: Callable[[], int] = lambda: 
 
 def _is_broken_connection(error: Exception) -> bool:
     """Tell a rank that is gone from a fault of our own; gloo reports both as RuntimeError."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, dist.DistError) or _BROKEN.search(str(error)) is not None
 
 
 def _wait_to_be_ended(stop_signal: Callable[[], int]) -> None:
