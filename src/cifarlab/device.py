@@ -157,8 +157,7 @@ def check_bf16_on_cpu() -> Bf16Check:
 
 def _speedup(times: list[tuple[float, float]]) -> float:
     """Return the fastest fp32 over the fastest bf16."""
-    fastest_fp32, fastest_bf16 = (min(column) for column in zip(*times, strict=True))
-    return fastest_fp32 / fastest_bf16
+    return min(fp32 for fp32, _ in times) / min(bf16 for _, bf16 in times)
 
 
 def choose_precision(requested: str, device: torch.device) -> tuple[str, str]:
