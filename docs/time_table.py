@@ -63,13 +63,18 @@ Result = dict[str, Any]
 
 
 def load_results(folder: Path) -> tuple[list[Result], list[Result]]:
-    """Return recipe results on the test split in the order of cifarlab.recipes, and comparisons; other kinds not."""
+    """Return recipe results on the test split, in the order of cifarlab.recipes, the fastest first; and comparisons."""
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     contents = [content for content in contents if isinstance(content, dict) and content.get("split") == "test"]
-    order = list(RECIPES)
     recipes = [content for content in contents if content.get("kind") == "recipe" and content["runs"]]
-    recipes.sort(key=lambda content: order.index(content["recipe"]) if content["recipe"] in order else len(order))
+    places = {name: place for place, name in enumerate(RECIPES)}
+    recipes.sort(key=lambda content: (places.get(content["recipe"], len(places)), _mean_clock(content)))
     return recipes, [content for content in contents if content.get("kind") == "comparison"]
+
+
+def _mean_clock(result: Result) -> float:
+    """Return the mean train clock in seconds; infinite where none was taken."""
+    return float(result["summary"].get("train_clock_seconds", {}).get("mean", math.inf))
 
 
 def is_current(result: Result) -> bool:
