@@ -2,100 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import html
 import json
-import re
-import shlex
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import tyro
 from PIL import Image
 from sklearn import metrics as reference
+from tests.commands.run_to_evaluate import (  # noqa: F401 fixtures
+    NAMES,
+    _plots_cost_seconds,
+    _run,
+    _splits,
+    make_run,
+    page_of,
+    rows,
+    strict_json,
+)
 
-from cifarlab.cli_arguments import EvaluateArguments
-from cifarlab.cli_evaluate import print_evaluation
 from cifarlab.commands import evaluate as module
 from cifarlab.commands.evaluate import evaluate, evaluate_answers
-from cifarlab.config import Config, DataConfig, EvaluateConfig, ModelConfig, SpeednetConfig
-from cifarlab.data import ImageSet, Splits, cifar10_c
-from cifarlab.data.cifar import CIFAR10
-from cifarlab.errors import DataError, GateError, IntegrityError, RunError, UsageError
-from cifarlab.evaluation import conduct, writing
-from cifarlab.evaluation.conduct import enforce, enforce_sections
-from cifarlab.evaluation.options import Options
-from cifarlab.evaluation.section import Section, Subject, Table
-from cifarlab.evaluation.sections import QUICK, SECTIONS, Entry, require_files
-from cifarlab.inference import Classifier, model_metadata
-from cifarlab.models import build_model, fit_to_images
+from cifarlab.data import ImageSet, Splits
+from cifarlab.errors import GateError, IntegrityError, RunError, UsageError
+from cifarlab.evaluation import writing
+from cifarlab.evaluation.conduct import enforce
+from cifarlab.evaluation.sections import QUICK
+from cifarlab.inference import Classifier
 from cifarlab.run import Run
 from cifarlab.stats import wilson_interval
-
-NAMES = ("plain", "with, comma", "$never$ seen")
-SIZE = 12
-
-
-def squares(count: int, seed: int, *, names: bool = False) -> ImageSet:
-    """Noisy images of the first two classes; the third has none."""
-    generator = torch.Generator().manual_seed(seed)
-    labels_N = torch.arange(count) % 2
-    images = torch.randint(120, (count, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
-    images[torch.arange(count), labels_N] += 60
-    return ImageSet(images, labels_N, NAMES, tuple(f"{i}.png" for i in range(count)) if names else ())
-
-
-@pytest.fixture
-def splits() -> Splits:
-    return Splits(squares(60, 0), squares(20, 1), squares(50, 2, names=True), "squares", "abc")
-
-
-def make_run(root: Path, splits: Splits, views: str = "flip", views_margin: float = 0.02) -> Run:
-    config = Config(
-        data=DataConfig(image_size=SIZE),
-        model=ModelConfig(name="speednet", speednet=SpeednetConfig(widths=(8, 8, 8))),
-        evaluate=EvaluateConfig(views=views, views_margin=views_margin, batch_size=16),  # type: ignore[arg-type]
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(config.model, len(NAMES), SIZE)
-    fit_to_images(model, splits.train.images_NCHW)
-    run = Run.create(config, name="tiny", root=root)
-    run.write_json("environment.json", {"split_sha256": splits.sha256, "data_sha256": splits.train.sha256()})
-    run.save_model(model.state_dict(), model_metadata(config, NAMES))
-    run.write_json("result.json", {"format": 1})
-    return run
-
-
-@pytest.fixture
-def run(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(module, "load_splits", lambda config: splits)
-    return make_run(tmp_path, splits)
-
-
-@pytest.fixture(autouse=True)
-def _plots_cost_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "plots" not in request.node.name:
-        monkeypatch.setattr(conduct, "write_mistakes", lambda *arguments: None)
-        monkeypatch.setattr(writing, "save_plots", lambda folder, split, figures: None)
-
-
-def strict_json(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-
-
-def rows(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
 
 
 def test_figures_agree_with_the_stored_predictions(run: Run) -> None:
@@ -273,137 +209,11 @@ def test_weights_gone_bad_give_null_and_say_so(run: Run) -> None:
     assert "must be trained anew" in page_of(run, "test")
 
 
-# Sections
-
-
-def add_section(monkeypatch: pytest.MonkeyPatch, name: str, function: Any) -> None:
-    """Put a section into the table, as a module of its own."""
-    module_name = f"cifarlab.evaluation.{name}"
-    fake = ModuleType(module_name)
-    setattr(fake, f"{name}_section", function)
-    monkeypatch.setitem(sys.modules, module_name, fake)
-    monkeypatch.setitem(SECTIONS, name, Entry(f"Is it {name}?", name, quick=False, cost="no time", options=("seed",)))
-
-
-def found(subject: Subject) -> Section:
-    table = Table("Of <classes>", ("class", "share", "95 % interval"), [("a", 0.5, (0.25, 0.75)), ("b", None, None)],
-                  ("text", "fraction", "interval"))  # fmt: skip
-    return Section(
-        findings=("It is <b>well</b>.",),
-        figures={"share": {"value": np.float64(0.5), "interval": (0.25, 0.75)}, "nothing": float("nan")},
-        tables={"well": table},
-        notes=("Only a test.",),
-    )
-
-
 def test_validation_images_are_judged_unless_test_is_asked_for(run: Run) -> None:
     evaluation = evaluate(run, sections=(), device="cpu")
     assert (evaluation.split, evaluation.num_images) == ("val", 20)
     assert run.test_reads() == []
     assert not (run.path / "predictions" / "test.safetensors").exists()
-
-
-def test_a_section_gets_the_answers_and_what_it_finds_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Subject] = []
-    add_section(monkeypatch, "well", lambda subject: seen.append(subject) or found(subject))
-    evaluation = evaluate(run, split="test", sections=("well",), options=Options(seed=3), device="cpu")
-    (subject,) = seen
-    stored = run.load_predictions("test")
-    assert torch.equal(subject.judged.logits_NK, stored.logits_tta_NK)
-    assert torch.equal(subject.judged.labels_N, stored.labels_N)
-    assert subject.judged.images is not None
-    assert subject.val is not None
-    assert len(subject.val.labels_N) == 20
-    assert (subject.split, subject.class_names, subject.options.seed) == ("test", NAMES, 3)
-    assert subject.train is not None
-    assert len(subject.train()) == 60
-    entry = strict_json(run.path / "evaluation.json")["splits"]["test"]["sections"]["well"]
-    assert entry == evaluation.as_dict()["sections"]["well"]
-    assert entry["figures"] == {"share": {"value": 0.5, "interval": [0.25, 0.75]}, "nothing": None}
-    assert entry["findings"] == ["It is <b>well</b>."]
-    assert entry["tables"]["well"]["rows"] == [["a", 0.5, [0.25, 0.75]], ["b", None, None]]
-    assert (entry["skipped"], entry["options"]) == ("", {"seed": 3})
-    assert entry["seconds"] >= 0
-    header = ["class", "share", "95 % interval, low", "95 % interval, high"]
-    assert rows(run.path / "evaluation" / "well_test.csv") == [header, ["a", "0.5", "0.25", "0.75"], ["b", "", "", ""]]
-
-
-def test_what_is_judged_on_val_is_also_what_is_fitted_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Subject] = []
-    add_section(monkeypatch, "well", lambda subject: seen.append(subject) or found(subject))
-    evaluate(run, sections=("well",), device="cpu")
-    assert seen[0].val is seen[0].judged
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_stored_answers_to_val_serve_where_training_computed_as_evaluation_does(
-    run: Run, monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
-    evaluate(run, split="val", sections=(), device="cpu")
-    right = run.load_predictions("val")
-    run.save_predictions("val", dataclasses.replace(right, logits_tta_NK=torch.zeros_like(right.logits_NK)))
-    run.write_json("result.json", {"precision": precision})
-    seen: list[Subject] = []
-    add_section(monkeypatch, "well", lambda subject: seen.append(subject) or found(subject))
-    evaluate(run, split="test", sections=("well",), device="cpu")
-    assert seen[0].val is not None
-    used = seen[0].val.logits_NK
-    expected = torch.zeros_like(used) if precision == "fp32" else right.logits_tta_NK
-    torch.testing.assert_close(used, expected)
-
-
-def test_a_section_the_user_can_mend_is_skipped_and_loses_none_of_the_others(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(subject: Subject) -> Section:
-        raise DataError("no file; fetch it")
-
-    lines: list[str] = []
-    add_section(monkeypatch, "ill", missing)
-    add_section(monkeypatch, "well", found)
-    evaluation = evaluate(run, sections=("well", "ill"), device="cpu", notify=lines.append)
-    assert evaluation.sections["ill"]["skipped"] == "no file; fetch it"
-    assert evaluation.sections["well"]["findings"]
-    assert "skipped ill: no file; fetch it" in lines
-    page = (run.path / "evaluation" / "val.html").read_text(encoding="utf-8")
-    assert "no file; fetch it" in page
-    enforce_sections(evaluation, ("quick", "well"))
-    with pytest.raises(DataError, match="section ill was skipped: no file; fetch it"):
-        enforce_sections(evaluation, ("ill",))
-
-
-def test_an_unexpected_error_ends_the_command_and_keeps_what_was_found(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_section(monkeypatch, "well", found)
-
-    def broken(subject: Subject) -> Section:
-        raise ZeroDivisionError("our own mistake")
-
-    add_section(monkeypatch, "broken", broken)
-    add_section(monkeypatch, "never", found)
-    with pytest.raises(ZeroDivisionError):
-        evaluate(run, sections=("well", "broken", "never"), device="cpu")
-    entry = strict_json(run.path / "evaluation.json")["splits"]["val"]
-    assert list(entry["sections"]) == ["well"]
-    assert entry["num_images"] == 20
-    assert (run.path / "evaluation" / "well_val.csv").is_file()
-    assert (run.path / "evaluation" / "val.html").is_file()
-
-
-def test_sections_of_an_earlier_evaluation_stay_until_the_answers_change(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_section(monkeypatch, "well", found)
-    add_section(monkeypatch, "other", found)
-    evaluate(run, sections=("well",), device="cpu")
-    assert list(evaluate(run, sections=("other",), device="cpu").sections) == ["well", "other"]
-    tensors, metadata = run.load_model()
-    tensors["network.head.weight"].neg_()
-    run.save_model(tensors, metadata)
-    told: list[str] = []
-    assert list(evaluate(run, sections=("other",), device="cpu", notify=told.append).sections) == ["other"]
-    assert [line.partition("; ")[2] for line in told if "left out" in line] == ["measure it again with --sections well"]
 
 
 def test_an_evaluation_of_the_first_format_is_kept_beside_the_new_one(run: Run) -> None:
@@ -471,169 +281,6 @@ def test_evaluation_json_grows_with_the_classes_and_not_with_their_square(tmp_pa
     assert [float(end) for end in cells[0][4:]] == list(wilson_interval(counts[0], 4))
 
 
-def test_a_setting_that_no_chosen_section_heeds_is_refused_before_anything_is_read(run: Run, answers: Path) -> None:
-    with pytest.raises(UsageError, match="--human-labels is for the section quality; ask for it: --sections quality"):
-        evaluate(run, split="test", options=Options(human_labels="people.npy"), device="cpu")
-    with pytest.raises(UsageError, match="--num-corrupted is for the section corruptions or shifts"):
-        evaluate_answers(answers, out=answers.parent / "judged", options=Options(num_corrupted=5))
-    assert run.test_reads() == []
-    assert not (answers.parent / "judged").exists()
-
-
-@pytest.mark.parametrize(
-    ("setting", "section", "message"),
-    [
-        ("costs", "scores", "holds 1 lines of 1 costs, but there are 3 classes"),
-        ("human_labels", "quality", "holds people's answers to 7 images, but here are 50 test images"),
-        ("cifar10_c", "corruptions", "there is no folder .*, which --cifar10-c names"),
-        ("unknown", "unknown", "there is no folder .*, which --unknown names"),
-    ],
-)
-def test_a_wrong_file_of_the_users_is_told_before_anything_is_read(
-    run: Run, tmp_path: Path, setting: str, section: str, message: str
-) -> None:
-    np.save(tmp_path / "human_labels.npy", np.ones((7, 3)))
-    (tmp_path / "costs").write_text(",a\nb,1\n", encoding="utf-8")
-    options = Options(**{setting: str(tmp_path / (setting + (".npy" if setting == "human_labels" else "")))})
-    with pytest.raises(DataError, match=message):
-        evaluate(run, split="test", sections=(section,), options=options, device="cpu")
-    assert run.test_reads() == []
-    assert not (run.path / "evaluation.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("setting", "section", "message"),
-    [("cifar10_c", "corruptions", "labels.npy and the 15 .npy files"), ("unknown", "unknown", "no image in")],
-)
-def test_a_folder_without_what_is_wanted_is_told_before_anything_is_read(
-    run: Run, tmp_path: Path, setting: str, section: str, message: str
-) -> None:
-    (tmp_path / "empty").mkdir()
-    options = Options(**{setting: str(tmp_path / "empty")})
-    with pytest.raises(DataError, match=message):
-        evaluate(run, split="test", sections=(section,), options=options, device="cpu")
-    assert run.test_reads() == []
-
-
-def test_official_files_hold_the_labels_of_test_and_are_not_opened_for_val(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cifar10_c, "open_cifar10_c", lambda folder: pytest.fail("opened"))
-    require_files(Options(cifar10_c=str(tmp_path)), CIFAR10.class_names, "val", cifar10_c.NUM_IMAGES)
-
-
-def test_a_section_that_files_were_named_for_may_not_be_skipped_silently() -> None:
-    sections = {
-        "corruptions": {"skipped": "fog.npy is missing", "options": {"cifar10_c": "official"}},
-        "attacks": {"skipped": "no model", "options": {"seed": 3}},
-    }
-    evaluation: Any = type("Judged", (), {"sections": sections})()
-    enforce_sections(evaluation, ("quick",))
-    with pytest.raises(DataError, match=r"section corruptions was skipped: fog\.npy is missing"):
-        enforce_sections(evaluation, ("all",))
-    sections.pop("corruptions")
-    enforce_sections(evaluation, ("all",))
-    part = {
-        "human_labels": {"skipped": "they are in another order"},
-        "duplicates": {},
-        "label_errors": {"skipped": "x"},
-    }
-    sections["quality"] = {"skipped": "", "figures": part, "options": {}}
-    enforce_sections(evaluation, ("quality",))
-    sections["quality"]["options"] = {"human_labels": "people.npy"}
-    with pytest.raises(DataError, match="section quality was skipped: they are in another order"):
-        enforce_sections(evaluation, ("all",))
-
-
-def test_an_unknown_section_is_refused_before_anything_is_read(run: Run) -> None:
-    with pytest.raises(UsageError, match="no section is called 'scoers'; there are scores"):
-        evaluate(run, split="test", sections=("scoers",), device="cpu")
-    assert run.test_reads() == []
-
-
-def test_the_quick_sections_need_no_model_and_are_all_written(run: Run) -> None:
-    evaluation = evaluate(run, device="cpu")
-    assert tuple(evaluation.sections) == QUICK
-    assert all(entry["findings"] for entry in evaluation.sections.values())
-    assert strict_json(run.path / "evaluation.json")["splits"]["val"] == evaluation.as_dict()
-
-
-# The page
-
-
-def page_of(run: Run, split: str) -> str:
-    return (run.path / "evaluation" / f"{split}.html").read_text(encoding="utf-8")
-
-
-def test_the_page_is_one_file_that_trusts_no_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_section(monkeypatch, "well", found)
-    evaluate(run, split="test", sections=("well",), reason="<script>alert(1)</script>", device="cpu")
-    text = page_of(run, "test")
-    assert "It is &lt;b&gt;well&lt;/b&gt;." in text
-    assert "Of &lt;classes&gt;" in text
-    assert "<script>alert" not in text
-    assert text.count("<script>") == 1
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', text), "nothing is loaded from anywhere"
-    targets = re.findall(r'href="#([^"]+)"', text)
-    assert targets
-    assert all(f'id="{target}"' in text for target in targets)
-    assert "were read once" in text
-    assert "50.00\u00a0%" in text
-    assert "Only a test." in text
-
-
-def test_the_first_three_of_three_classes_are_no_figure(
-    run: Run, answers: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = evaluate(run, sections=(), device="cpu")
-    many = evaluate_answers(answers, out=run.path / "given", sections=())
-    shown = [page_of(run, "val"), (run.path / "given" / "evaluation" / "given.html").read_text(encoding="utf-8")]
-    assert ["among the first three" in page for page in shown] == [False, True]
-    for evaluation, told in ((few, False), (many, True)):
-        print_evaluation(evaluation)
-        assert ("top-3" in capsys.readouterr().out) == told
-
-
-@pytest.mark.parametrize(
-    ("margin", "said"), [(1.0, r"averaging over views; on"), (0.02, r"views of the [\d.]+\s% of them")]
-)
-def test_the_page_says_which_images_got_views(
-    tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch, margin: float, said: str
-) -> None:
-    monkeypatch.setattr(module, "load_splits", lambda config: splits)
-    run = make_run(tmp_path, splits, views_margin=margin)
-    assert (evaluate(run, sections=(), device="cpu").views_share == 1) == (margin == 1)
-    assert re.search(said, page_of(run, "val"))
-
-
-def test_the_page_of_val_says_how_to_get_the_figure_to_publish(run: Run) -> None:
-    evaluate(run, sections=(), device="cpu")
-    text = page_of(run, "val")
-    assert f"cifarlab evaluate {run.path} --split test" in text
-    spaced = Run.open(run.path.rename(run.path.parent / "a run"))
-    evaluate(spaced, sections=(), device="cpu")
-    assert html.unescape(page_of(spaced, "val")).count(f"cifarlab evaluate '{spaced.path}'") == 3
-    run = Run.open(spaced.path.rename(run.path))
-    assert "Not asked for" in text
-    evaluate(run, split="test", sections=(), device="cpu")
-    evaluate(run, split="test", sections=(), device="cpu")
-    assert "were read 2 times" in page_of(run, "test")
-
-
-def test_plots_of_sections_are_on_the_page_and_not_drawn_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cifarlab.plots.style import new_figure
-
-    def drawing(subject: Subject) -> Section:
-        return Section(findings=("Drawn.",), plots={"mistakes": new_figure()[0]}, captions={"mistakes": "Only axes."})
-
-    add_section(monkeypatch, "drawing", drawing)
-    evaluate(run, sections=("drawing",), device="cpu")
-    text = page_of(run, "val")
-    assert text.count("data:image/") == 1
-    assert "Only axes." in text
-    assert [path.name for path in (run.path / "plots").glob("*.png")] == ["mistakes_val.png"]
-
-
 # A required accuracy
 
 
@@ -652,69 +299,3 @@ def test_the_lower_end_of_the_interval_must_reach_what_is_required() -> None:
         enforce(judged(0.95, 0.8999), 0.90)
     with pytest.raises(GateError, match=r"required 90\.0000 %.* 89\.9999 %, lies below"):
         enforce(judged(0.95, 0.8999992), 0.90)
-
-
-# Answers from a file
-
-
-@pytest.fixture
-def answers(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    labels_N = generator.integers(0, 4, 200)
-    logits_NK = generator.normal(size=(200, 4)) + 3 * np.eye(4)[labels_N]
-    np.savez(tmp_path / "theirs.npz", logits=logits_NK, labels=labels_N)
-    return tmp_path / "theirs.npz"
-
-
-def test_answers_of_others_are_judged_by_the_same_figures(answers: Path, tmp_path: Path) -> None:
-    held = np.load(answers)
-    p, y = held["logits"].argmax(1), held["labels"]
-    evaluation = evaluate_answers(answers, out=tmp_path / "judged", sections=("quick", "why"))
-    assert evaluation.split == "given"
-    assert evaluation.accuracy.value == reference.accuracy_score(y, p)
-    assert evaluation.accuracy.interval == wilson_interval(int((p == y).sum()), 200)
-    assert evaluation.class_names == ("class 0", "class 1", "class 2", "class 3")
-    assert "only answers are at hand" in evaluation.sections["why"]["skipped"]
-    assert all(evaluation.sections[name]["findings"] for name in ("scores", "ranking"))
-    assert strict_json(tmp_path / "judged" / "evaluation.json")["splits"]["given"] == evaluation.as_dict()
-    assert "theirs.npz" in (tmp_path / "judged" / "evaluation" / "given.html").read_text(encoding="utf-8")
-
-
-def test_labels_and_answers_to_val_may_stand_in_files_of_their_own(answers: Path, tmp_path: Path) -> None:
-    held = np.load(answers)
-    np.save(tmp_path / "logits.npy", held["logits"][:120])
-    np.save(tmp_path / "labels.npy", held["labels"][:120])
-    np.savez(tmp_path / "val.npz", logits=held["logits"][120:], labels=held["labels"][120:])
-    evaluation = evaluate_answers(
-        tmp_path / "logits.npy", out=tmp_path / "o", labels=tmp_path / "labels.npy", val_answers=tmp_path / "val.npz"
-    )
-    assert evaluation.num_images == 120
-    assert not evaluation.sections["calibration"]["skipped"]
-    np.savez(tmp_path / "val.npz", logits=held["logits"][120:, :3], labels=held["labels"][120:] % 3)
-    with pytest.raises(UsageError, match="3 classes"):
-        evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz")
-    with pytest.raises(UsageError, match=r"logits\.npy holds no labels; .* --val-labels labels\.npy"):
-        evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "logits.npy")
-
-
-def test_what_is_odd_in_the_answers_to_val_is_told_too(answers: Path, tmp_path: Path) -> None:
-    held = np.load(answers)
-    np.savez(tmp_path / "val.npz", logits=held["logits"][:, ::-1], labels=held["labels"])
-    evaluation = evaluate_answers(answers, out=tmp_path / "o", val_answers=tmp_path / "val.npz", sections=())
-    (notice,) = evaluation.notices
-    assert notice.startswith("val.npz: ")
-    assert "columns exchanged" in notice
-
-
-def test_the_command_on_the_page_repeats_the_evaluation(answers: Path, tmp_path: Path) -> None:
-    options = Options(wanted_accuracy=0.9, seed=3)
-    evaluate_answers(
-        answers, out=tmp_path / "judged", val_answers=answers, sections=("selective", "scores"), options=options
-    )
-    page = html.unescape((tmp_path / "judged" / "evaluation" / "given.html").read_text(encoding="utf-8"))
-    command = re.search(r"cifarlab evaluate (--answers [^<\n]*)", page)
-    assert command
-    repeated = tyro.cli(EvaluateArguments, args=shlex.split(command[1]))
-    assert repeated.options == options
-    assert repeated.sections == ("selective", "scores")
-    assert (repeated.answers, repeated.val_answers, repeated.out) == (answers, answers, tmp_path / "judged")

@@ -1,6 +1,7 @@
 """The published constants at every severity, each in a second implementation.
 
-Blur out of focus, glass, brightness, fog, contrast, coarse pixels and JPEG have theirs in test_corrupting.py.
+Blur out of focus and glass have theirs in test_corrupting.py; brightness, fog, contrast, coarse pixels and JPEG in
+test_corrupting_weather_digital.py.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.evaluation.test_corrupting import draws, pictures
+from tests.evaluation.pictures import draws, pictures
 
 from cifarlab.evaluation.corrupting import blur, digital, noise, weather
 
