@@ -43,6 +43,7 @@ from cifarlab.run import Run
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 REFERENCE = "eager fp32"
 PAUSE_SECONDS = 0.05  # threads of the arm before, which wait busily for more work, have gone to sleep by then
+_PLACE = ("cpu", "instruction_sets", "cpu_count", "threads", "gpu")  # of an environment: what tells machines apart
 # Compiled for the CPU, weights become constants in the layout and precision the kernels want, batch norms folded in;
 # on a GPU one CUDA graph saves the launches. As an argument of torch.compile freezing would come too late to work.
 INDUCTOR_CONFIG: dict[str, dict[str, Any]] = {"cpu": {"freezing": True}, "cuda": {"triton.cudagraphs": True}}
@@ -282,21 +283,52 @@ def benchmark(run: Run, splits: Splits, device: torch.device, args: Arguments) -
     }
 
 
+def check_arguments(args: Arguments) -> None:
+    """Refuse numbers with which nothing would be measured.
+
+    Raises:
+        UsageError: If one is not positive.
+    """
+    for name in ("batch_size", "slice_size", "rounds", "seconds", "calibration"):
+        if not getattr(args, name) > 0:
+            raise UsageError(f"--{name} must be above 0, not {getattr(args, name)}")
+
+
+def choose_file(device_type: str, run: Run, out: Path | None) -> Path:
+    """Return where the figures of a device go; those of another machine or recipe are not written over unasked.
+
+    Raises:
+        RunError: If such figures stand where they would go by default.
+    """
+    path = RESULTS / f"throughput_{device_type}.json"
+    if out is not None or not path.is_file():
+        return out or path
+    old, here = json.loads(path.read_text(encoding="utf-8")), describe_environment()
+    if old["recipe"] != run.config.recipe or any(old["environment"].get(key) != here[key] for key in _PLACE):
+        raise RunError(
+            f"{path} holds figures of {old['recipe']} on {old['environment']['cpu']}, not of this run and machine; "
+            f"name another file: --device {device_type} --out FILE (this one, to write over it)"
+        )
+    return path
+
+
 def main() -> None:
     """Run the benchmark on every device asked for, print its tables, write its JSON files."""
     args = tyro.cli(Arguments)
+    check_arguments(args)
     devices = ["cpu", "cuda"] if args.device == "all" and torch.cuda.is_available() else [args.device]
     if args.out is not None and len(devices) > 1:
         raise UsageError("--out names the file of one device; add --device cpu or --device cuda")
     run = Run.open(args.run)
     run.require_finished()
+    # before any work, not after it
+    kinds = [choose_device("cpu" if name == "all" else name).type for name in devices]
+    files = {kind: choose_file(kind, run, args.out) for kind in kinds}
     splits = load_splits(run.config.data)
     keep_freed_memory()
     torch.compiler.config.force_disable_caches = True  # or the time stated for compilation would not be all of it
-    for name in devices:
-        device = choose_device("cpu" if name == "all" else name)
-        content = benchmark(run, splits, device, args)
-        out = args.out or RESULTS / f"throughput_{device.type}.json"
+    for kind, out in files.items():
+        content = benchmark(run, splits, torch.device(kind), args)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         print(f"written: {out}")

@@ -54,7 +54,7 @@ class Arguments:
     out: Path | None = None
     """Folder for the JSON files; by default docs/results, with --val none."""
     fresh: bool = False
-    """Begin anew, over what stands in the files."""
+    """Begin anew, over what stands in the files; without it the command goes on after a stop."""
 
 
 def check_arguments(arguments: Arguments) -> None:
@@ -239,16 +239,18 @@ def benchmark(arguments: Arguments, say: Callable[[str], None]) -> None:
         for recipe in arguments.recipes
     ]
     book = Book(arms, arguments)
-    if all(book.has(arm, seed) for seed, arm in turns(arms, arguments.seeds)):
+    complete = all(book.has(arm, seed) for seed, arm in turns(arms, arguments.seeds))
+    if complete:
         say("all of these runs are there; nothing is left to measure (--seeds for more, --fresh to begin anew)")
     else:
         for arm in arms:
             if arm.device.type == "cuda":
                 warm_up(arm)
         run_rounds(arms, arguments.seeds, book, measure, say)
-        for arm in arms:
-            if arguments.clocks:
-                add_augmentation(arm, book.contents[arm.recipe])
+    for arm in arms:
+        # it follows the last run, and a stop can fall between the two
+        if arguments.clocks and not (complete and "augmentation_share" in book.contents[arm.recipe]):
+            add_augmentation(arm, book.contents[arm.recipe])
     written = book.write()
     print_summary(book, say)
     for path in written:

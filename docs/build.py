@@ -59,7 +59,7 @@ def results_page(results: list[Result], comparisons: list[Result]) -> str:
         parts += [
             "Train clocks of two recipes measured in alternation, seed by seed, in one program; the interval is "
             "Student's on the logarithms of the ratios:",
-            comparison_table(comparisons),
+            comparison_table(comparisons, results),
         ]
     parts += [
         "## The systems before this one",

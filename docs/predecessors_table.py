@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from time_table import Result, headline, is_current, made_on, percent, pflop, seconds, table
+from time_table import Result, headline, is_current, made_on, name_cell, percent, pflop, seconds, table
 
 from cifarlab.recipes_predecessors import PREDECESSORS
 
@@ -145,7 +145,7 @@ def curves_parts(results: list[Result]) -> list[str]:
             for epoch in range(num_epochs)
         ]
         note = f"mean of {len(curves)} run{'s' if len(curves) > 1 else ''}, {made_on(result)}"
-        parts.append(f"`{result['recipe']}`, {note}:\n\n{table(['epoch', 'train', 'val'], rows)}")
+        parts.append(f"{name_cell(result)}, {note}:\n\n{table(['epoch', 'train', 'val'], rows)}")
     return parts
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from time_table import made_on, table
+from time_table import made_on, table, within_two_cores
 
 from cifarlab.config import Config
 from cifarlab.config_yaml import changed_fields, config_to_dict
@@ -46,7 +46,8 @@ def _parts(result: Result) -> list[str]:
         table(header, [_row(arm) for arm in result["arms"]]),
     ]
     parts += [f"Not measured: {name}: {reason}." for name, reason in result["skipped"].items()]
-    return [*parts, *([_aims(result)] if result["device"] == "cpu" else [])]
+    judged = result["device"] == "cpu" and within_two_cores(result)
+    return [*parts, *([_aims(result)] if judged else [])]
 
 
 def _otherwise(result: Result) -> str:

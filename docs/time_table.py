@@ -213,6 +213,11 @@ def against(
     return f"{asked}: {'met' if met else '**not met**'}{'' if enough else ' so far'}"
 
 
+def within_two_cores(result: Result) -> bool:
+    """Return whether a result can be held against what is asked of two cores."""
+    return bool(result["device"] != "cpu" or result["environment"]["threads"] <= 2)
+
+
 def find_ratio(comparisons: list[Result], result: Result) -> dict[str, Any] | None:
     """Return the ratio of a result's train clock to the yardstick's, measured in alternation on the same machine."""
     for one in comparisons:
@@ -241,13 +246,15 @@ def target_row(name: str, target: Target, result: Result | None, ratio: dict[str
         return result["summary"][figure]["mean"] if result and figure in result["summary"] else None
 
     cell = functools.partial(against, enough=num_seeds >= target.seeds)
+    # of an alternation that was stopped, one arm has a run more than there are rounds
+    ratio_cell = functools.partial(against, enough=bool(ratio and ratio["n"] >= target.seeds), decimals=3)
     accuracy = headline(result)["mean"] if result else None
     return [
         name_cell(result) if result else f"`{name}`",
         cell(accuracy, target.accuracy, " %", factor=100, at_least=True),
         cell(mean("train_clock_seconds"), target.clock_seconds, " s"),
         cell(mean("wall_clock_seconds"), target.wall_seconds, " s"),
-        cell(ratio["geometric_mean"] if ratio else None, target.yardstick_ratio, "", decimals=3),
+        ratio_cell(ratio["geometric_mean"] if ratio else None, target.yardstick_ratio, ""),
         cell(mean("compute_pflop"), target.pflop, " PFLOP", decimals=4),
         f"{num_seeds} of {target.seeds}",
         made_on(result) if result else NONE,
@@ -264,7 +271,9 @@ def targets_tables(results: list[Result], comparisons: list[Result]) -> str:
             measured = [
                 result
                 for result in results
-                if result["device"] == device and result["recipe"] == name and is_current(result)
+                if (result["device"], result["recipe"]) == (device, name)
+                and is_current(result)
+                and within_two_cores(result)
             ]
             rows += [target_row(name, target, one, find_ratio(comparisons, one)) for one in measured]
             if not measured:
@@ -313,14 +322,27 @@ def memory(result: Result) -> str:
     return f"{'' if result.get('wall') else 'at most '}{figures['max'] / 1e9:.2f} GB"
 
 
-def comparison_table(comparisons: list[Result]) -> str:
-    """Return one row per comparison."""
+def _age_of_comparison(one: Result, results: list[Result]) -> str:
+    """Return whether recipes or their runs are others today than those that were compared, '' if not."""
+    compared = [
+        result
+        for place in ("first", "second")
+        for result in results
+        if result["recipe"] == one[place] and machine(result) == machine(one) and _has_clocks_of(one, place, result)
+    ]
+    if len(compared) < 2:
+        return " (earlier runs)"
+    return "" if all(map(is_current, compared)) else " (earlier settings)"
+
+
+def comparison_table(comparisons: list[Result], results: list[Result]) -> str:
+    """Return one row per comparison; the results are those its rounds came from, if they still stand."""
     rows = []
     for one in comparisons:
         ratio, ends = one["ratio"], one["ratio"]["interval"]
         rows.append(
             [
-                f"`{one['first']}` / `{one['second']}`",
+                f"`{one['first']}` / `{one['second']}`{_age_of_comparison(one, results)}",
                 f"{ratio['geometric_mean']:.3f}",
                 f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else NONE,
                 str(ratio["n"]),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cifarlab import cli
 from cifarlab.cli import COMMANDS, main
 from cifarlab.models import MODELS
 from cifarlab.recipes import RECIPES
@@ -228,6 +229,14 @@ def test_a_signal_saves_the_run_and_resume_ends_in_the_same_bytes(folder, capsys
         for name in ("stopped", "whole")
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_download_before_training_ends_at_once(folder, monkeypatch, capsys):
+    """There is no step yet after which to stop, and nothing to save."""
+    monkeypatch.setattr(cli, "_fetch_first", lambda data: signal.raise_signal(signal.SIGINT))
+    assert main(train_args(folder)) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert not Path(os.environ["CIFARLAB_RUNS"]).exists()
 
 
 def test_no_disk_is_one_line(folder):

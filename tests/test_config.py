@@ -51,6 +51,8 @@ def test_yaml_is_complete():
         ({"optimizer": {"bias_lr": float("nan")}}, "optimizer.head_lr and optimizer.bias_lr must not be negative"),
         ({"train": {"epochs": float("inf")}}, "train.epochs must be positive and finite"),
         ({"train": {"checkpoint_epochs": -1}}, "train.checkpoint_epochs must not be negative"),
+        ({"train": {"low_resolution": [[50, 16]]}}, "train.low_resolution takes shares of the run in rising order"),
+        ({"train": {"low_resolution": [[0.5, 16], [0.2, 24]]}}, "in rising order, in (0, 1], not [0.5, 0.2]"),
         ({"data": {"val_fraction": 1.5}}, "data.val_fraction must lie in"),
     ],
 )

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cifarlab.console import format_bytes, format_roughly, print_facts
+from cifarlab.console import format_bytes, format_roughly, print_facts, print_json, print_line
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,9 @@ def test_a_name_that_cannot_be_printed_is_escaped(encoding):
     done = main_of(r"(console.print_line('a\udcff'), console.print_json('\xfc\udcff'))", encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b'a\\udcff\n"\\u00fc\\udcff"\n'
+
+
+def test_without_any_stdout_results_go_nowhere_and_nothing_fails(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    print_line("as words")
+    print_json({"as": "figures"})

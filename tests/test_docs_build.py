@@ -155,6 +155,37 @@ def test_the_ratio_to_the_yardstick_is_found_either_way_round_on_the_same_machin
     assert docs.table.target_row("fast94", target, fast94, None)[4] == "unmeasured (≤ 0.35)"
 
 
+def test_a_ratio_of_too_few_rounds_is_met_so_far(docs):
+    """A stop within a round leaves one arm with a run more than there are rounds to compare."""
+    target, ratio = docs.table.TARGETS["cpu"]["fast94"], {"geometric_mean": 0.3, "interval": None, "n": 4}
+    cells = docs.table.target_row("fast94", target, result("fast94"), ratio)
+    assert cells[4] == "0.300 (≤ 0.35): met so far"
+
+
+def test_more_than_two_threads_meet_no_target_of_two_cores(docs):
+    large = result(clock=9.0, where={**EPYC, "threads": 16})
+    assert row_of(docs.table.targets_tables([large], []), "fast90")[2] == "unmeasured (≤ 40 s)"
+    assert "9.00 ± 0.00 s" in docs.table.measured_table([large])
+    gpu = result(clock=0.4, device="cuda", where={**H200, "threads": 16})
+    assert "0.40 s (≤ 0.5 s): met" in docs.table.targets_tables([gpu], [])
+
+
+def test_a_ratio_of_earlier_settings_or_runs_says_so(docs):
+    compared = [comparison("fast94", "airbench94", 0.32)]
+    today = [result(name, settings=_settings(name)) for name in ("fast94", "airbench94")]
+    elsewhere = [{**one, "environment": {**one["environment"], **EPYC}} for one in today]
+
+    def named(results):
+        return docs.table.comparison_table(compared, results).splitlines()[-1].split(" | ")[0]
+
+    assert named([*elsewhere, *today]) == "| `fast94` / `airbench94`"
+    assert named([result("fast94", settings={"train.epochs": 99.0}), today[1]]).endswith("(earlier settings)")
+    assert named([today[0], result("airbench94", clock=38.0, settings=_settings("airbench94"))]).endswith(
+        "(earlier runs)"
+    )
+    assert named(elsewhere).endswith("(earlier runs)")
+
+
 def test_a_recipe_that_has_changed_since_meets_nothing_and_says_so(docs):
     old = result(settings={"train.epochs": 99.0})
     assert row_of(docs.table.targets_tables([old], []), "fast90")[2] == "unmeasured (≤ 40 s)"
@@ -303,6 +334,8 @@ def test_curves_are_means_over_runs_epoch_by_epoch(docs):
     assert part.startswith("`predecessor_lenet`, mean of 2 runs")
     assert "| 1 | 45.00 % | 40.00 % |\n| 2 | 50.00 % | 75.00 % |" in part
     assert "curves" not in docs.table.runs_section(one)
+    one["config"] = {**one["config"], "train.epochs": 3.0}
+    assert docs.before.curves_parts([one])[0].startswith("`predecessor_lenet` (earlier settings), mean of 2 runs")
 
 
 def test_systems_before_this_one_stand_in_tables_of_their_own(docs):

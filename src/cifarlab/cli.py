@@ -87,6 +87,9 @@ def run_train(argv: Sequence[str]) -> None:
     if arguments.recipe != base.recipe:
         raise UsageError(f"name the recipe first: cifarlab train {arguments.recipe} …")
     config = Config(**{field.name: getattr(arguments, field.name) for field in fields(Config)})
+    alone = ranks.read_ranks().size == 1
+    if alone and not arguments.resume:
+        _fetch_first(config.data)  # before signals wait for the end of a step, of which a download has none
     with (
         console.TrainingDisplay() as display,
         _stoppable(display.on_step, display.on_epoch) as hooks,
@@ -95,7 +98,7 @@ def run_train(argv: Sequence[str]) -> None:
         common: dict[str, Any] = {"hooks": hooks, "notify": display.notify, "started": process_start(), "world": world}
         with world.in_turn():
             resumed = Run.open(arguments.resume) if arguments.resume else None
-            if resumed is None:
+            if resumed is None and not alone:
                 _fetch_first(config.data)
         if resumed is not None:
             run = resume(resumed, **common)

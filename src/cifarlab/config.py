@@ -342,7 +342,8 @@ class TrainConfig:
         _require(self.early_stopping >= 0, f"train.early_stopping must not be negative, not {self.early_stopping}")
         _require(self.checkpoint_epochs >= 0, "train.checkpoint_epochs must not be negative")
         shares = [share for share, _ in self.low_resolution]
-        _require(shares == sorted(shares), "train.low_resolution must be in order of its shares")
+        ordered = shares == sorted(shares) and all(0 < share <= 1 for share in shares)
+        _require(ordered, f"train.low_resolution takes shares of the run in rising order, in (0, 1], not {shares}")
         sizes = [size for _, size in self.low_resolution]
         _require(all(size >= 9 for size in sizes), "train.low_resolution sizes must be at least 9 pixels")
 

@@ -57,7 +57,9 @@ def print_line(line: str = "", style: str = "") -> None:
 
 def print_json(value: Any) -> None:
     """Print a value for machines to stdout, in ASCII: any terminal takes it, whatever a file or class is named."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, default=str, allow_nan=False)
+    if sys.stdout is not None:  # a service may start us without one
+        sys.stdout.write(text + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

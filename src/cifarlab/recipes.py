@@ -34,7 +34,9 @@ def fast70() -> Config:
 
     Measured: test accuracy 70.60 % (n = 10 seeds) with mirrored views of uncertain images, train clock 2.6 s, 6.6 s
     from the start of the process, on two cores of an Intel Xeon with AMX, torch 2.13.0, 2026-11-21:
-    docs/results/fast70_cpu-intel-xeon-amx.json. Chosen on validation, but for its length (docs/log.md).
+    docs/results/fast70_cpu-intel-xeon-amx.json. Without AMX, on two cores of an AMD EPYC: 70.73 % (n = 10 seeds),
+    train clock 12 s, 2026-11-22: docs/results/fast70_cpu-amd-epyc.json. Chosen on validation, but for its length
+    (docs/log.md).
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network and optimiser, here narrow, on

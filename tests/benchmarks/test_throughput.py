@@ -15,7 +15,7 @@ import torch
 from tests.conftest import with_fields
 
 from cifarlab.commands.train import train
-from cifarlab.errors import UsageError
+from cifarlab.errors import RunError, UsageError
 
 pytestmark = [pytest.mark.xdist_group("onnx"), pytest.mark.usefixtures("without_curves")]
 
@@ -97,6 +97,30 @@ def test_one_file_is_not_written_over_for_a_second_device(bench, monkeypatch, tm
         bench.main()
 
 
+@pytest.mark.parametrize("option", ["batch_size", "slice_size", "rounds", "seconds", "calibration"])
+def test_numbers_with_which_nothing_is_measured_are_refused(bench, monkeypatch, option):
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "no-such-run", f"--{option}", "0"])
+    with pytest.raises(UsageError, match=f"--{option} must be above 0"):
+        bench.main()
+
+
+@pytest.mark.parametrize("change", [{"cpu": "AMD EPYC"}, {"threads": 3}, {"instruction_sets": ["avx2"]}, "recipe"])
+def test_figures_of_another_machine_or_recipe_are_not_written_over(bench, monkeypatch, tmp_path, change):
+    here = {"cpu": "Xeon", "instruction_sets": ["amx_bf16"], "cpu_count": 2, "threads": 2, "gpu": None}
+    monkeypatch.setattr(bench, "describe_environment", lambda: here | {"time": "later"})
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    run = SimpleNamespace(config=SimpleNamespace(recipe="fast94"))
+    path = tmp_path / "throughput_cpu.json"
+    assert bench.choose_file("cpu", run, None) == path
+    path.write_text(json.dumps({"recipe": "fast94", "environment": here}))
+    assert bench.choose_file("cpu", run, None) == path  # measured again
+    environment, recipe = (here, "fast90") if change == "recipe" else (here | change, "fast94")
+    path.write_text(json.dumps({"recipe": recipe, "environment": environment}))
+    with pytest.raises(RunError, match="--device cpu --out FILE"):
+        bench.choose_file("cpu", run, None)
+    assert bench.choose_file("cpu", run, path) == path
+
+
 @pytest.fixture
 def measured(bench, config, splits, tmp_path, monkeypatch):
     """A tiny run, measured where torch.compile finds no compiler; and the images int8 was calibrated on."""
@@ -143,6 +167,14 @@ def test_a_run_is_measured_in_every_way_this_machine_has_and_test_is_read_once(m
     assert len(calibrated) == 40
     train_images = {image.numpy().tobytes() for image in splits.train.images_NCHW}
     assert all(image.numpy().tobytes() in train_images for image in calibrated)
+
+
+def test_aims_for_two_cores_are_not_set_beside_more(measured, modules):
+    path = measured[1] / "throughput_cpu.json"
+    content = json.loads(path.read_text())
+    for threads, judged in ((2, True), (16, False)):
+        path.write_text(json.dumps(content | {"environment": content["environment"] | {"threads": threads}}))
+        assert any(part.startswith("Aims") for part in modules.throughput_table.inference_parts(path.parent)) == judged
 
 
 def test_no_table_where_nothing_was_measured(modules, tmp_path):

@@ -146,6 +146,22 @@ def test_stopped_and_called_again_it_measures_what_is_missing(bench, monkeypatch
     assert "nothing is left" in said[0]
 
 
+def test_stopped_after_the_last_run_it_still_measures_the_share_of_augmentation(bench, monkeypatch):
+    def stop(arm):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "augmentation_seconds", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(bench, monkeypatch, "fast90", seeds=1)
+    assert "augmentation_share" not in content(bench, "fast90")
+    trainer, _ = run(bench, monkeypatch, "fast90", seeds=1)
+    assert trainer.order == []
+    assert content(bench, "fast90")["augmentation_share"] == pytest.approx(0.01 / (10 / 100))
+    monkeypatch.setattr(bench, "augmentation_seconds", stop)  # it is there, and is not measured again
+    run(bench, monkeypatch, "fast90", seeds=1)
+
+
 def test_fresh_begins_anew(bench, monkeypatch):
     run(bench, monkeypatch, "fast90", seeds=2)
     trainer, _ = run(bench, monkeypatch, "fast90", seeds=1, fresh=True)

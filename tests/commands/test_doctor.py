@@ -159,7 +159,10 @@ def test_a_good_machine_has_no_findings():
         ({"errors": {"fp32": math.nan}}, "fp32 convolutions on cpu are wrong", "another version of torch"),
         ({"errors": {"fp32": 0, "bf16": 0.75}}, "bf16 convolutions on cpu are wrong", "--train.precision fp32"),
         ({"device": "cuda", "errors": {"fp32": 0.5}}, "on cuda are wrong", "--train.device cpu"),
+        ({"device": "cuda", "errors": {}, "failure": "no kernel image"}, "no kernel image", "a build of torch"),
         ({"device": "cuda", "errors": {}, "failure": "no kernel image"}, "no kernel image", "--train.device cpu"),
+        ({"device": "cuda", "errors": {}, "failure": "CUDA out of memory. Tried"}, "out of memory", "close other"),
+        ({"errors": {}, "failure": "DefaultCPUAllocator: can't allocate memory"}, "can't allocate", "close other"),
     ],
 )
 def test_wrong_arithmetic_is_a_problem(changes, what, remedy):
@@ -238,6 +241,19 @@ def test_a_damaged_cache_file_is_told_and_left_alone(tmp_path, monkeypatch):
     assert path.read_bytes() == b"not a cache file"
     levels = [finding.level for finding in find_in_resources(MACHINE, storage)]
     assert levels == ["warning", "note"]
+
+
+def test_a_cache_file_of_another_user_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(path, dataset):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(module, "read_cache", refuse)
+    monkeypatch.setattr(module, "data_places", lambda: [tmp_path])
+    (tmp_path / "cifar10.safetensors").write_bytes(b"somebody's")
+    warning = next(iter(find_in_resources(MACHINE, read_storage())))
+    assert "Permission denied" in warning.what
+    assert "damaged" not in warning.what
+    assert "leaves one it may not open where it is" in warning.remedy  # as fetch does
 
 
 def test_a_file_where_runs_should_go_is_a_problem(tmp_path, monkeypatch):
@@ -337,8 +353,19 @@ def test_a_device_without_kernels_is_a_problem_not_a_crash(monkeypatch):
     monkeypatch.setattr(module, "convolution_error", no_kernels)
     checkup = doctor()
     assert checkup.measured.failure == "CUDA error: no kernel image is available"
+    assert "could not be measured" in checkup.proposal.reason
+    assert "--quick" not in checkup.proposal.reason  # which was not asked for
     assert [finding.level for finding in checkup.problems] == ["problem"]
     assert checkup.findings[0] in checkup.problems  # the worst comes first
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize(("available", "copied"), [(0, 2**20), (2**30, 2**27), (2**40, 2**28), (None, 2**28)])
+def test_no_more_memory_is_copied_than_there_is(monkeypatch, available, copied):
+    asked = []
+    monkeypatch.setattr(module, "copy_bandwidth", lambda num_bytes: asked.append(num_bytes) or 10.0)
+    module.measure(machine(memory={"available": available}), quick=False)
+    assert asked == [copied]
 
 
 def test_gpus_limits_and_unknowns_are_described():

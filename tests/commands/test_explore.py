@@ -199,3 +199,14 @@ def test_overlaps_agree_with_a_count_by_hand():
         assert one.exact_images == one.near_images == sum(map(bool, copies.values()))
         assert one.near_pairs == len(pairs)
         assert one.disagreeing_pairs == sum(int(labels[i] != labels[j]) for i, j in pairs)
+
+
+def test_pairs_of_the_images_before_do_not_stay_beside_others(tmp_path):
+    explore(make_split_folder(tmp_path / "copies"), out=tmp_path / "out")
+    assert (tmp_path / "out" / "plots" / "across.png").is_file()
+    for n in range(6):
+        save(tmp_path / "none" / "cat" / f"{n}.png", texture(n))
+        save(tmp_path / "none" / "dog" / f"{n}.png", texture(50 + n))
+    explore(DataConfig(folder=str(tmp_path / "none"), val_fraction=0, test_fraction=0), out=tmp_path / "out")
+    left = {path.stem for path in (tmp_path / "out" / "plots").iterdir()}
+    assert left == {"balance", "channels", "distributions", "grid", "means"}

@@ -1,11 +1,12 @@
 """The report of whatever is legal: several runs, own prices, own images, the vendor's answers, odd names and sums."""
 
+import json
 import re
 import shlex
 
 import pytest
 import yaml
-from tests.reporting.made_up import Page, full_run, ledger_of, make_run, page_of, section, seeded, words
+from tests.reporting.made_up import Page, full_run, ledger_of, make_run, page_of, scores, section, seeded, words
 
 from cifarlab.cli_report import run_report
 from cifarlab.commands.report import report, write_decision, write_report
@@ -43,6 +44,23 @@ def test_a_run_on_ones_own_images_is_shown(tmp_path):
     assert "/some/where" not in page.text
 
 
+def test_a_run_on_public_images_is_not_taken_for_ones_own(tmp_path):
+    other = make_run(tmp_path, Config(data=DataConfig(dataset="cifar100")), name="hundred")
+    with pytest.raises(UsageError, match=r"--transfer takes .* hundred was trained on CIFAR-100"):
+        report(make_run(tmp_path), transfer=other)
+
+
+def test_a_report_about_ones_own_images_does_not_say_that_they_are_missing(tmp_path):
+    own = make_run(tmp_path, Config(data=DataConfig(folder="/some/where/photos")), name="own")
+    page = page_of(own)
+    assert "All of this page is about images of our own" in page.text
+    assert "Not measured." not in words(page.sections["transfer"])
+    assert "images of one's own" not in (own.path / "README.md").read_text(encoding="utf-8")
+    public = make_run(tmp_path)
+    assert "Not measured." in words(page_of(public).sections["transfer"])
+    assert "images of one's own" in (public.path / "README.md").read_text(encoding="utf-8")
+
+
 def test_where_runs_lie_is_nobodys_business(tmp_path):
     config = Config(recipe="own", data=DataConfig(folder="/some/where/photos"))
     config = Config(recipe="own", data=config.data, model=type(config.model)(init="/some/where/runs/first"))
@@ -67,6 +85,41 @@ def test_the_vendors_answers_make_the_comparison_a_paired_one(tmp_path):
     assert "--vendor-predictions vendor.csv" in page.text
     assert "On the same 10,000 images our model is" in words(page.sections["answer"])
     assert str(tmp_path) not in page.text
+    entries = {entry["id"]: entry for entry in ledger_of(run)}
+    told = ("amount.vendor.accuracy", "comparison.vendor.accuracy", "evidence.vendor_correct", "evidence.only_ours")
+    for name in told:
+        assert "vendor.csv" in entries[name]["source"], name
+        assert entries[name]["command"] == "cifarlab report runs/x --vendor-predictions vendor.csv", name
+    assert entries["amount.ours.accuracy"]["source"].endswith("x/evaluation.json")
+
+
+def test_figures_of_the_hybrid_are_from_validation_images_and_say_so(tmp_path):
+    run = full_run(tmp_path)
+    report(run)
+    entries = [e for e in ledger_of(run) if e["id"].startswith(("amount.hybrid.c", "amount.hybrid.k", "hybrid.curve"))]
+    measured = [entry for entry in entries if entry["origin"] == "measured"]
+    assert len(measured) > 5
+    for entry in measured:
+        assert "validation images" in entry["source"]
+        assert entry["command"] == "cifarlab evaluate runs/x --split val --sections selective"
+
+
+def test_the_accuracy_of_each_training_is_from_its_own_folder(tmp_path):
+    runs = [make_run(tmp_path, seeded(seed), name=f"s{seed}") for seed in range(2)]
+    report(*runs)
+    entries = {entry["id"]: entry for entry in ledger_of(runs[0])}
+    for name in ("seeds.1", "evidence.seed_accuracy.1"):
+        assert entries[name]["source"] == "s1/evaluation.json"
+        assert entries[name]["command"] == "cifarlab evaluate runs/s1 --split test"
+
+
+def test_a_training_that_is_not_the_first_is_not_called_the_first(tmp_path):
+    val = {"val": scores(), "test": scores()}
+    runs = [make_run(tmp_path, seeded(seed), name=f"s{seed}", splits=val) for seed in range(2)]
+    assert "the first of them, not the best" in Page(report(*runs).read_text(encoding="utf-8")).text
+    runs[0].write_json("evaluation.json", {"format": 2, "splits": {"val": scores()}})
+    text = Page(report(*runs).read_text(encoding="utf-8")).text
+    assert "the first of them that was evaluated on test, not the best" in text
 
 
 def test_prices_of_ones_own_are_taken_and_named(tmp_path):
@@ -186,3 +239,36 @@ def test_the_next_command_can_be_copied_whatever_files_are_called(tmp_path, caps
     command = capsys.readouterr().out.partition("then ")[2].strip()
     file = str(tmp_path / "our figures.yaml")
     assert shlex.split(command) == ["cifarlab", "report", "runs/my run", "--decision", file]
+
+
+def test_somebodys_readme_is_not_written_over(tmp_path):
+    run, folder = make_run(tmp_path), tmp_path / "project"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Our project\n")
+    with pytest.raises(UsageError, match="left as it is"):
+        report(run, out=folder)
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("README.md", "# Our project\n")]
+    for _ in range(2):  # a card of ours is made anew
+        report(run, out=tmp_path / "other")
+    assert "library_name: cifarlab" in (tmp_path / "other" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_says_where_the_report_lies(tmp_path):
+    run = make_run(tmp_path, name="st-relu-s0")
+    folder = tmp_path / "studies" / "st"
+    folder.mkdir(parents=True)
+    trials = [{"arm": "relu", "seed": 0, "run": run.name, "state": "complete"}]
+    study = {"format": 1, "name": "st", "arms": [{"label": "relu", "mean": 0.8}], "trials": trials}
+    (folder / "study.json").write_text(json.dumps(study))
+    assert report(folder) == folder / "report.html"
+    assert "Report: report.html in runs/studies/st." in (run.path / "README.md").read_text(encoding="utf-8")
+    report(run)
+    assert "Report: report.html in this folder." in (run.path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_command_for_the_hybrid_names_images_there_are(tmp_path):
+    run = make_run(tmp_path)
+    selective = "cifarlab evaluate runs/x --split {} --sections selective"
+    assert selective.format("val") in page_of(run).text
+    run.write_json("environment.json", {"num_val": 0})
+    assert selective.format("val") not in page_of(run).text

@@ -221,3 +221,11 @@ def test_leads_are_those_of_all_costs_computed_anew(setting: Setting | None) -> 
             (leaning,) = set(setting.options) - set(rivals)
             expected = [means[rival] - means[leaning] for rival in rivals]
             assert leads(key, value).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-6), key
+
+
+def test_options_that_cost_the_same_are_not_said_to_cost_less() -> None:
+    _, setting, base = world()
+    free = {**base, **{key: 0.0 for key in base if key.startswith("adapt.")}}
+    assert "cost the same at every volume" in break_even("adapt", "buy", free, setting, errors=False).sentence
+    dearer = {**free, "adapt.hosting_per_year": 1.0}
+    assert "Buying costs less" in break_even("adapt", "buy", dearer, setting, errors=False).sentence

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.decision.made import all_known, evidence, with_facts
 
-from cifarlab.decision import Gate, load_inputs
+from cifarlab.decision import CoveragePoint, Evidence, Gate, load_inputs
+from cifarlab.decision.analysis import _best_accuracy, prepare
 from cifarlab.decision.gates import judge_gates, rejected, unknown
-from cifarlab.decision.inputs import DecisionInputs
+from cifarlab.decision.inputs import DecisionInputs, inputs_from_text
 from cifarlab.decision.options import Setting
+from cifarlab.stats import wilson_interval
 
 OPTIONS = ("nothing", "buy", "adapt", "build", "hybrid")
 
@@ -108,3 +112,24 @@ def test_only_requirements_that_must_be_met_reject_an_option() -> None:
 def test_a_licence_that_forbids_the_use_rejects() -> None:
     inputs = with_facts(all_known(load_inputs()), ours__licence_allows_use=False)
     assert states(inputs, "licence") == {"buy": "met", "adapt": "met", "build": "failed", "hybrid": "failed"}
+
+
+def test_how_long_people_take_is_unknown_beyond_a_second() -> None:
+    def nothing(limit: float, status_quo: str = "people") -> str:
+        inputs = with_facts(load_inputs(), requirements__latency_p99_ms__limit=limit)
+        return states(replace(inputs, status_quo=status_quo), "latency")["nothing"]  # type: ignore[arg-type]
+
+    assert nothing(200.0) == "failed"
+    assert nothing(60_000.0) == "unknown"
+    assert nothing(60_000.0, "none") == "failed"
+
+
+def test_a_hybrid_fails_a_least_accuracy_only_where_no_share_of_the_vendor_reaches_it() -> None:
+    low, high = wilson_interval(60, 100)
+    point = CoveragePoint(0.5, 0.5, 0.6, 100, (low, high))
+    text = "amounts: {vendor: {accuracy: 0.99}, hybrid: {vendor_on_hard: 1.0}, transfer: {points_lost: 0}}"
+    setting, amounts, _, _ = prepare(inputs_from_text(text), Evidence(100, 200, coverage=(point,)))
+    coverage = amounts["hybrid.coverage"]
+    best = coverage.low * high + (1 - coverage.low) * 0.99
+    assert _best_accuracy("hybrid", amounts, setting) == pytest.approx(best)
+    assert best > coverage.high * high + (1 - coverage.high) * 0.99

@@ -268,3 +268,9 @@ def test_the_status_quo_without_sorting_is_another_question() -> None:
     analysis = run(inputs)
     assert analysis.option("nothing").present_expenditure == 0
     assert "unsorted" in analysis.option("nothing").description
+
+
+def test_a_model_that_is_measured_worse_is_not_called_undecided() -> None:
+    headline = run(given=evidence(6000, diagnosis="underfits")).advice.headline
+    assert headline.startswith("Measure first: our model is below the vendor's")
+    assert "not settled" in run(given=evidence(7000)).advice.headline

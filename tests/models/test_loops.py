@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,23 @@ def test_a_failure_is_one_line_that_says_what_to_do_and_leaves_nothing(cache, mo
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
-def test_a_file_cut_short_is_made_anew(monkeypatch):
+@pytest.mark.parametrize("damage", ["cut short", "a page of zeros", "none"])
+def test_a_damaged_file_is_made_anew_and_its_code_never_run(monkeypatch, damage):
     loop, x, y = make_loop(), torch.ones(3, 4), torch.ones(4)
     package = loop._package(torch.float32)
     package.parent.mkdir(parents=True)
-    package.write_bytes(b"PK\x03\x04 and no more")
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("model.so", bytes(range(256)) * 64)
+    whole = package.read_bytes()
+    holed = whole[:4096] + bytes(4096) + whole[8192:]
+    package.write_bytes({"cut short": b"PK\x03\x04 and no more", "a page of zeros": holed, "none": whole}[damage])
+    opened = []
+    monkeypatch.setattr(
+        loops, "_open", lambda package: opened.append(1) or (lambda tensors: list(add_and_double(x, y)))
+    )
     monkeypatch.setattr(Loop, "_compile", lambda self, package, dtype: lambda tensors: list(add_and_double(*tensors)))
     assert torch.equal(loop(x, y)[0], x + y)
+    assert opened == [1] * (damage == "none")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the user's cache lies is told by XDG_CACHE_HOME")
@@ -101,6 +112,20 @@ def test_where_nothing_can_be_kept_it_is_compiled_for_this_process(tmp_path, mon
     loop = make_loop()
     assert torch.equal(loop(x, y)[0], x + y)
     assert loop.is_kept(torch.float32) == writable
+
+
+def test_a_cache_in_a_folder_closed_to_us_is_no_cache(monkeypatch):
+    def closed(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", closed)
+    monkeypatch.setattr(Path, "mkdir", closed)
+    monkeypatch.setattr(loops.zipfile, "ZipFile", closed)
+    monkeypatch.setattr(Loop, "_compile", lambda self, package, dtype: lambda tensors: list(add_and_double(*tensors)))
+    loop, x, y = make_loop(), torch.ones(3, 4), torch.ones(4)
+    assert not loop.is_kept(torch.float32)
+    assert torch.equal(loop(x, y)[0], x + y)
+    assert loops._folder_for(loop._package(torch.float32)) is None
 
 
 def test_what_is_kept_is_told_apart_by_all_it_depends_on(monkeypatch):

@@ -234,3 +234,13 @@ def test_fit_to_images_sets_statistics_and_whitening() -> None:
     torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
     assert not torch.equal(model.network.whiten.weight, before)
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 1999, 2999, 3000])
+def test_fit_to_images_looks_at_all_of_them_where_they_lie_class_by_class(count: int) -> None:
+    brightness = torch.linspace(0, 255, count).to(torch.uint8)
+    images = brightness[:, None, None, None].expand(count, 3, 8, 8)
+    model = build_model(ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((1, 4),), hidden=())), 2, 8)
+    fit_to_images(model, images)
+    expected = images.float().mean() / 255
+    torch.testing.assert_close(model.preprocess.mean.flatten(), expected.expand(3), atol=0.002, rtol=0)

@@ -21,7 +21,7 @@ def make_study(root, arms):
             run = make_run(root, seeded(seed, recipe=label), name=f"st-{label}-s{seed}", splits=splits)
             result = run.read_json("result.json")
             run.write_json("result.json", {**result, "val/accuracy": val})
-            trials.append({"arm": label, "seed": seed, "run": run.name, "state": "finished"})
+            trials.append({"arm": label, "seed": seed, "run": run.name, "state": "complete"})
     listed = [{"label": label, "mean": statistics.fmean(v for v, _ in seeds.values())} for label, seeds in arms.items()]
     folder = root / "studies" / "st"
     folder.mkdir(parents=True)
@@ -105,3 +105,15 @@ def test_only_images_of_the_user_are_images_of_the_use(tmp_path, data, own, abou
     evidence = evidence_of(load_sources([make_run(tmp_path, Config(data=data))]), None)
     assert evidence.own_images is own
     assert evidence.meets_claim is about_the_claim
+
+
+def test_an_arm_of_a_study_is_judged_by_its_finished_seeds(tmp_path):
+    folder = make_study(tmp_path, {"relu": {0: (0.7, 7000), 1: (0.71, 7100), 2: (0.72, 7200)}})
+    study = json.loads((folder / "study.json").read_text())
+    for trial, state in zip(study["trials"][1:], ("failed", "waiting"), strict=True):
+        trial["state"] = state
+        (tmp_path / trial["run"] / "result.json").unlink()
+    (folder / "study.json").write_text(json.dumps(study))
+    found = load_sources([folder])
+    assert found.main.run.name == "st-relu-s0"
+    assert found.seeds is None

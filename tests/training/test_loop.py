@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from cifarlab.commands.train import resume, train
 from cifarlab.config import ConvnetConfig, ModelConfig, ResnetConfig, SpeednetConfig
+from cifarlab.data.splits import make_splits
 from cifarlab.errors import ConfigError, NonFiniteLossError, RunError, StoppedError
 from cifarlab.run import Run
 from cifarlab.training.loop import Hooks
@@ -231,11 +232,31 @@ def test_early_stopping_counts_epochs_without_a_better_accuracy(config):
     assert run.read_json("result.json")["stopped_early"]
 
 
+def test_the_compute_of_a_run_stopped_early_is_that_of_the_steps_it_did(config):
+    low = with_fields(config, optimizer__lr=1e-9, train__low_resolution=((0.2, 12),))  # of 30 epochs six
+    stopped = train(with_fields(low, train__early_stopping=2, train__epochs=30)).read_json("result.json")
+    epochs = stopped["epochs"]
+    assert 6 < epochs < 30
+    whole = train(with_fields(low, train__epochs=epochs, train__low_resolution=((6 / epochs, 12),)))
+    assert stopped["compute_pflop"] == pytest.approx(whole.read_json("result.json")["compute_pflop"])
+
+
 def test_non_finite_loss_names_step_and_rate_and_keeps_the_last_good_state(config):
     config = with_fields(config, optimizer__lr=1e30, schedule__name="constant")
     with pytest.raises(NonFiniteLossError, match=r"at step \d+ with learning rate 1e\+30") as error:
         train(config)
     assert "lower --optimizer.lr" in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [{}, {"train__ema": 0.9}, {"train__low_resolution": ((0.5, 12),)}])
+def test_a_last_step_that_ruins_the_model_is_seen_where_nothing_is_validated(config, monkeypatch, source, fields):
+    config = with_fields(config, data__val_fraction=0.0, train__epochs=1, train__batch_size=120, **fields)
+    everything = make_splits(source, config.data)
+    monkeypatch.setattr("cifarlab.commands.train.load_splits", lambda config: everything)
+    with pytest.raises(NonFiniteLossError, match=r"the answers became NaN or infinite at step 1 .* no state was saved"):
+        train(with_fields(config, optimizer__lr=1e30, schedule__name="constant"))
+    assert not Run.open(config.recipe).finished
+    assert train(config).finished
 
 
 @pytest.mark.parametrize(
@@ -280,6 +301,25 @@ def test_low_resolutions_that_do_not_suit_the_model_are_refused_before_anything_
         train(config)
     with pytest.raises(RunError, match="not a run folder"):
         Run.open(config.recipe)
+
+
+def test_a_network_of_one_size_is_not_trained_at_another(config):
+    flat = replace(config, model=ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((1, 4),))))
+    with pytest.raises(ConfigError, match=r"takes 12 as well as 16 pixels; set model\.convnet\.head to average"):
+        train(with_fields(flat, train__low_resolution=((0.5, 12), (0.8, 14))))
+    with pytest.raises(RunError, match="not a run folder"):
+        Run.open(config.recipe)
+    train(with_fields(flat, train__low_resolution=((0.5, 16),), train__epochs=1))
+
+
+def test_a_batch_of_one_image_needs_maps_of_more_than_one_position(config):
+    config = with_fields(config, train__batch_size=1, train__epochs=0.03)
+    with pytest.raises(ConfigError, match=r"one image of 16 pixels .* set train\.batch_size to 2 or more"):
+        train(config)
+    with pytest.raises(RunError, match="not a run folder"):
+        Run.open(config.recipe)
+    convnet = replace(config, model=ModelConfig(name="convnet", convnet=ConvnetConfig(stages=((1, 4),))))
+    assert train(convnet).finished
 
 
 def test_images_cannot_be_shifted_by_their_own_size(config):

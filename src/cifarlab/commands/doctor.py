@@ -59,7 +59,7 @@ class Storage:
     cifar10: Path | None
     """The verified cache file; None if there is none."""
     damaged: str = ""
-    """What is wrong with a cache file that is there."""
+    """What is wrong with a cache file that is there, or why it cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,8 @@ def measure(machine: Machine, *, quick: bool) -> Measured:
         if quick:
             return measured
         keep_freed_memory()  # as training does
-        copied = min(_COPIED, (machine.memory.available or 8 * _COPIED) // 8)
+        available = machine.memory.available
+        copied = _COPIED if available is None else max(2**20, min(_COPIED, available // 8))
         return replace(
             measured,
             rates=tuple(measure_convolutions(precisions, device)),
@@ -275,7 +276,9 @@ def find_broken(measured: Measured) -> Iterator[Finding]:
     other_device = "" if measured.device == "cpu" else ", or train with --train.device cpu"
     if measured.failure:
         what = f"torch cannot compute convolutions on {measured.device}: {measured.failure}"
-        yield Finding("problem", what, f"install a build of torch for this machine{other_device}")
+        short = any(words in measured.failure for words in ("out of memory", "allocate memory"))
+        remedy = "close other programs that hold its memory" if short else "install a build of torch for this machine"
+        yield Finding("problem", what, f"{remedy}{other_device}")
     for precision, error in measured.errors.items():
         if not error <= MAX_RELATIVE_ERROR:  # true for NaN
             what = f"{precision} convolutions on {measured.device} are wrong, by {error:.1%}"
@@ -301,7 +304,8 @@ def find_in_resources(machine: Machine, storage: Storage) -> Iterator[Finding]:
             what = f"the disk of {folder} has {format_bytes(free)} left"
             yield Finding("warning", what, f"free 1 GB, or name another folder with {variable}")
     if storage.damaged:
-        yield Finding("warning", f"damaged cache file {storage.damaged}", "cifarlab fetch sets it aside")
+        remedy = "cifarlab fetch; it sets a damaged file aside, and leaves one it may not open where it is"
+        yield Finding("warning", f"cache file of no use: {storage.damaged}", remedy)
     if storage.cifar10 is None:
         offline = bool(os.environ.get("CIFARLAB_OFFLINE"))
         what = "CIFAR-10 is not in the cache" + (", and CIFARLAB_OFFLINE keeps it from being fetched" * offline)
@@ -382,7 +386,8 @@ def propose(machine: Machine, measured: Measured, estimates: Sequence[Estimate])
         reason = reason if fitting else "the shortest, for none should end within ten minutes"
     else:
         chosen = next((e for e in estimates if e.recipe == "fast90"), estimates[0])
-        reason = "a good start; without --quick the choice is made by the speed of this machine"
+        unknown = "it could not be measured" if measured.failure else "--quick does not measure it"
+        reason = f"a good start; the speed of this machine would decide, but {unknown}"
     processor, software = machine.processor, machine.software
     command = f"cifarlab train {chosen.recipe}"
     fits = processor.usable_cores <= software.threads <= processor.usable_threads

@@ -41,6 +41,7 @@ _CHUNK = 512
 _HISTOGRAM_IMAGES = 5000  # 5 million pixels a channel at 32 x 32 draw the same curve as all of them
 _PAIRS_SHOWN = 18
 _CLASSES_SHOWN = 100
+_PAIR_PICTURES = {"across", "within", "disagreeing"}
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,8 @@ def _write(result: Exploration, figures: dict[str, Figure]) -> None:
     for name, content in pictures.items():
         with durable_file(result.page.parent / "plots" / f"{name}.png") as temporary:
             temporary.write_bytes(content)
+    for name in _PAIR_PICTURES - pictures.keys():  # of the images that were here before
+        (result.page.parent / "plots" / f"{name}.png").unlink(missing_ok=True)
     values = {key: value for key, value in dataclasses.asdict(result).items() if key not in ("page", "json")}
     write_text(result.json, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     uris = {name: pages.data_uri(png, ".png") for name, png in pictures.items()}

@@ -70,7 +70,8 @@ def write_report(
 
     Raises:
         CifarlabError: If a run is missing, not finished, not evaluated or damaged; if runs are of several recipes; if
-            decision.yaml or the predictions cannot be read; if the folder cannot be written.
+            the run of one's own images is of others; if decision.yaml or the predictions cannot be read; if the folder
+            cannot be written or holds a README.md of somebody's.
     """
     material = _material(given, decision, vendor_predictions, transfer)
     sources = material.sources
@@ -78,15 +79,30 @@ def write_report(
     folder = out or sources.folder
     page, ledger = folder / "report.html", folder / "report.json"
     card = (out or sources.main.run.path) / "README.md"
+    if out is not None:
+        _spare_other_readme(card)
     write_text(page, render_report(material, shown))
     write_text(ledger, ledger_json(all_entries(material, shown)))
-    write_text(card, model_card(sources.main, shown))
+    place = "in this folder" if folder == card.parent else f"in {sources.given[0]}"
+    write_text(card, model_card(sources.main, shown, f"report.html {place}"))
     spreadsheet = None
     if material.analysis is not None:
         spreadsheet = folder / "report.xlsx"
         with durable_file(spreadsheet) as temporary:
             temporary.write_bytes(workbook_bytes(material.inputs, material.evidence, material.analysis))
     return Report(page, ledger, spreadsheet, card, material.analysis)
+
+
+def _spare_other_readme(card: Path) -> None:
+    """Refuse to write the model card over a README of somebody's, as a folder that is named may hold one.
+
+    Raises:
+        UsageError: If there is one that is no model card of this package.
+    """
+    if not card.is_file():
+        return
+    if b"library_name: cifarlab" not in card.read_bytes()[:4096]:
+        raise UsageError(f"{card} is no model card and is left as it is; name another folder with --out")
 
 
 def _material(
@@ -101,6 +117,11 @@ def _material(
         inputs = replace(inputs, source=decision.name)
     sources = load_sources(given)
     own = None if transfer is None else load_run(transfer if isinstance(transfer, Run) else Run.open(transfer))
+    if own is not None and not own.own_images:
+        raise UsageError(
+            f"--transfer takes a run on images of your own, and {own.run.name} was trained on {own.data_name}; "
+            "train one with: cifarlab train --data.folder"
+        )
     evidence = evidence_of(sources, vendor_predictions)
     # of other images the vendor states nothing, so there is nothing to compare until it has answered them
     comparable = sources.main.is_cifar10 or vendor_predictions is not None

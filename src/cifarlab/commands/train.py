@@ -276,8 +276,11 @@ def _summary(config: Config, state: TrainState, num_images: int) -> dict[str, An
 
 
 def _compute_pflop(config: Config, state: TrainState, num_images: int) -> float:
-    images_seen = state.progress.step * make_plan(config, num_images).batch_size
-    return training_pflop(state.model, config.train, config.data.image_size, images_seen)
+    plan = make_plan(config, num_images)
+    done = state.progress.step / plan.num_steps  # below 1 where the run was stopped early
+    sizes = tuple((min(share / done, 1.0), size) for share, size in config.train.low_resolution)
+    trained = replace(config.train, low_resolution=sizes)
+    return training_pflop(state.model, trained, config.data.image_size, state.progress.step * plan.batch_size)
 
 
 def _predict_val(

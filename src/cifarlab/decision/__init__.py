@@ -37,7 +37,7 @@ from cifarlab.decision.findings import (
     NextTest,
     Risk,
 )
-from cifarlab.decision.given import Amount, CoveragePoint, Evidence
+from cifarlab.decision.given import Amount, CoveragePoint, Evidence, Written
 from cifarlab.decision.inputs import DecisionInputs, default_yaml, load_inputs
 from cifarlab.decision.ledger import ledger_json
 from cifarlab.decision.results import (
@@ -79,6 +79,7 @@ __all__ = [
     "Switch",
     "Tornado",
     "Verdict",
+    "Written",
     "analyse",
     "default_yaml",
     "judge_against_claim",

@@ -10,8 +10,8 @@ import numpy as np
 
 from cifarlab.decision import gates as gating
 from cifarlab.decision.breakeven import break_even, switching_values
-from cifarlab.decision.claims import Verdict, judge_against_claim, percent
-from cifarlab.decision.comparisons import compare_with_others
+from cifarlab.decision.claims import as_stated
+from cifarlab.decision.comparisons import compare_with_others, judge
 from cifarlab.decision.costs import cash_flows, images_by_year, per_image_figures, present_cost, present_costs
 from cifarlab.decision.findings import Analysis, Comparison, Gate
 from cifarlab.decision.given import CLAIMED_DATASET, Amount, CoveragePoint, Evidence, OptionKey
@@ -83,29 +83,9 @@ def analyse(inputs: DecisionInputs, evidence: Evidence, *, seed: int = 0, draws:
 def _comparisons(inputs: DecisionInputs, evidence: Evidence) -> tuple[Comparison, ...]:
     claim, images = inputs.amounts["vendor.accuracy"], inputs.facts["vendor.claim_images"]
     if images is not None:
-        claim = replace(claim, source=f"the vendor's claim, by its own account counted on {images:,} images")
+        whose = claim.source if claim.users else "the vendor's claim"
+        claim = replace(claim, source=f"{whose}, by its own account counted on {images:,} images")
     return compare_with_others(evidence, claim, inputs.vendor, images, published=evidence.meets_claim)
-
-
-def _verdict(inputs: DecisionInputs, evidence: Evidence) -> Verdict:
-    """Return our accuracy against the claim, or, where they are about different images, that this cannot be said."""
-    verdict = judge_against_claim(evidence.correct, evidence.total, inputs.amounts["vendor.accuracy"].base)
-    if evidence.meets_claim:
-        return verdict
-    low, high = (percent(end) for end in verdict.interval)
-    sentence = (
-        f"Our model gets {percent(verdict.accuracy)} of {verdict.total:,} test images of {evidence.dataset} right "
-        f"(95\u00a0% interval {low} to {high}); the claimed {percent(verdict.claim, 0)} is for {CLAIMED_DATASET} and "
-        "cannot be set against it."
-    )
-    return replace(
-        verdict,
-        outcome="undecided",
-        difference_points=math.nan,
-        p_value=math.nan,
-        claim_images=None,
-        sentence=sentence,
-    )
 
 
 def _prices_assumed(amounts: Mapping[str, Amount], leaning: OptionKey | None) -> bool:
@@ -133,7 +113,7 @@ def _grounds(
         horizon_years=inputs.horizon_years,
         vendor=inputs.vendor,
         evidence=evidence,
-        verdict=_verdict(inputs, evidence),
+        verdict=judge(evidence, inputs.amounts["vendor.accuracy"].base, against_vendor),
         against_vendor=against_vendor,
         options=options,
         break_even=even,
@@ -165,6 +145,7 @@ def prepare(
         low, high = wilson_interval(evidence.vendor_correct, evidence.total)
         value = evidence.vendor_correct / evidence.total
         counted_on = f"{evidence.vendor_correct:,} of {evidence.total:,} images"
+        at = evidence.written("vendor.accuracy")
         amounts["vendor.accuracy"] = replace(
             vendor,
             label=f"Vendor's accuracy on {evidence.dataset}, {evidence.split}",
@@ -172,8 +153,8 @@ def prepare(
             base=value,
             high=high,
             origin="measured",
-            source=f"its predictions, {counted_on}; the range is Wilson's 95 % interval; {evidence.source}",
-            date=evidence.date,
+            source=f"its predictions, {counted_on}; the range is Wilson's 95 % interval; {at.source}",
+            date=at.date,
             users=False,
         )
         counts["vendor.accuracy"] = Counted(evidence.vendor_correct, evidence.total)
@@ -181,7 +162,8 @@ def prepare(
         claim = amounts["vendor.accuracy"]
         correct = round(claim.base * claim_images)
         low, high = wilson_interval(correct, claim_images)
-        source = f"the vendor's claim; the range is Wilson's 95 % interval of a count on {claim_images:,} images"
+        whose = claim.source if claim.users else "the vendor's claim"
+        source = f"{whose}; the range is Wilson's 95 % interval of a count on {claim_images:,} images"
         amounts["vendor.accuracy"] = replace(claim, low=min(low, claim.base), high=max(high, claim.base), source=source)
         counts["vendor.accuracy"] = Counted(correct, claim_images)
     hybrid = None
@@ -257,14 +239,15 @@ def choose_threshold(coverage: tuple[CoveragePoint, ...], base: Mapping[str, flo
 def _hybrid_amounts(point: CoveragePoint, evidence: Evidence) -> dict[str, Amount]:
     total = round(point.num_images / point.coverage) if point.coverage > 0 else evidence.total
     low, high = wilson_interval(min(point.num_images, total), total)
-    source = f"coverage curve at confidence {point.threshold:.3g}, {total:,} images; {evidence.source}"
+    at = evidence.written("hybrid.coverage")
+    source = f"coverage curve at confidence {point.threshold:.3g}, {total:,} images; {at.source}"
     around = {"share": (low, point.coverage, high), "kept": (point.interval[0], point.accuracy, point.interval[1])}
     ends = {name: (min(a, b), b, max(b, c)) for name, (a, b, c) in around.items()}
     share = "Share of images our model answers in the hybrid"
     return {
-        "hybrid.coverage": Amount("hybrid.coverage", share, *ends["share"], "share", "measured", source, evidence.date),
+        "hybrid.coverage": Amount("hybrid.coverage", share, *ends["share"], "share", "measured", source, at.date),
         "hybrid.kept_accuracy": Amount(
-            "hybrid.kept_accuracy", "Our accuracy on these", *ends["kept"], "share", "measured", source, evidence.date
+            "hybrid.kept_accuracy", "Our accuracy on these", *ends["kept"], "share", "measured", source, at.date
         ),
     }
 
@@ -273,7 +256,11 @@ def _best_accuracy(option: OptionKey, amounts: Mapping[str, Amount], setting: Se
     """Return an option's accuracy on images of the use with every amount at its better end."""
     ends = {key: amount.high for key, amount in amounts.items()}
     ends["transfer.points_lost"] = amounts["transfer.points_lost"].low
-    return float(derive(ends, setting)[f"accuracy.{option}"])
+    best = float(derive(ends, setting)[f"accuracy.{option}"])
+    if option == "hybrid":  # where the vendor is the better one, answering less is the better end
+        ends["hybrid.coverage"] = amounts["hybrid.coverage"].low
+        best = max(best, float(derive(ends, setting)["accuracy.hybrid"]))
+    return best
 
 
 def _option_result(
@@ -377,12 +364,15 @@ def _about_errors(inputs: DecisionInputs) -> str:
 def _about_claim(inputs: DecisionInputs, evidence: Evidence) -> str:
     if evidence.vendor_correct is not None:
         return f"The vendor's accuracy is that of its predictions on the same {evidence.total:,} images."
-    claim = percent(inputs.amounts["vendor.accuracy"].base, 0)
+    claim = as_stated(inputs.amounts["vendor.accuracy"].base)
     if not evidence.meets_claim:
         return (
             f"The vendor's {claim} is for {CLAIMED_DATASET} and is not set against ours; in the sums it stands, less "
             "the points lost, for its accuracy on the images of the use."
         )
+    images = inputs.facts["vendor.claim_images"]
+    if images is not None:
+        return f"The vendor's {claim} is a count on {images:,} images, by its own account; in the draws it varies so."
     return (
         f"The vendor's {claim} is set against ours as it stands, the reading most favourable to it; in the draws it "
         "varies within its range."

@@ -94,7 +94,14 @@ def break_even(
             interval = (float(low), float(high))
     expected = float(values["volume.images_per_month"])
     told = _sentence(first, second, volume if known else None, below, above, expected, errors=errors)
+    if fixed == 0 and by_image == 0:
+        told = _same(first, second, errors=errors)
     return BreakEven(first, second, errors, volume if known else None, interval, share, expected, below, above, told)
+
+
+def _same(first: OptionKey, second: OptionKey, *, errors: bool) -> str:
+    counted = "with the cost of wrong answers" if errors else "counting money paid only"
+    return sentence(f"{DOING[first]} and {DOING[second]} cost the same at every volume ({counted}).")
 
 
 def _sentence(

@@ -148,14 +148,19 @@ def _verdict_sentence(outcome: str, accuracy: float, interval: tuple[float, floa
     measured = f"Our model gets {percent(accuracy)} of {total:,} test images right (95\u00a0% interval {low} to {high})"
     points = abs(100 * (accuracy - claim))
     if outcome == "undecided":
-        return f"{measured}; the interval holds the claimed {percent(claim, 0)}, so the two cannot be told apart."
+        return f"{measured}; the interval holds the claimed {as_stated(claim)}, so the two cannot be told apart."
     side = "above" if outcome == "better" else "below"
-    return f"{measured}; that is {points:.1f} points {side} the claimed {percent(claim, 0)}, beyond sampling error."
+    return f"{measured}; that is {points:.1f} points {side} the claimed {as_stated(claim)}, beyond sampling error."
 
 
 def percent(fraction: float, digits: int = 2) -> str:
     """Return a fraction as per cent, with a space that no line break may take."""
     return f"{100 * fraction:.{digits}f}\u00a0%"
+
+
+def as_stated(fraction: float) -> str:
+    """Return somebody else's figure as per cent with all its decimals: rounded, it might change sides with ours."""
+    return percent(fraction, 4).replace("\u00a0%", "").rstrip("0").rstrip(".") + "\u00a0%"
 
 
 @dataclass(frozen=True)

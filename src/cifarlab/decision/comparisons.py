@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal
 
-from cifarlab.decision.claims import STATE_OF_THE_ART, Claim, percent
+from cifarlab.decision.claims import STATE_OF_THE_ART, Claim, Verdict, as_stated, judge_against_claim, percent
 from cifarlab.decision.findings import Comparison
-from cifarlab.decision.given import Amount, Evidence
+from cifarlab.decision.given import CLAIMED_DATASET, Amount, Evidence, Origin
 from cifarlab.stats import wilson_interval
 
 _ALPHA = 0.05
@@ -77,6 +79,47 @@ def two_proportions(correct_a: int, total_a: int, correct_b: int, total_b: int) 
     return (float(low), float(high)), float(fisher_exact(table)[1])
 
 
+def judge(evidence: Evidence, claim: float, against: Comparison) -> Verdict:
+    """Return our accuracy against the claim; that it cannot be said where the two are about different images.
+
+    Args:
+        evidence: What was measured of our model.
+        claim: The vendor's claimed accuracy.
+        against: The two side by side; where the claim's number of images is known, its interval decides.
+    """
+    verdict = judge_against_claim(evidence.correct, evidence.total, claim)
+    low, high = (percent(end) for end in verdict.interval)
+    ours = f"Our model gets {percent(verdict.accuracy)} of {verdict.total:,} test images"
+    if not evidence.meets_claim:
+        sentence = (
+            f"{ours} of {evidence.dataset} right (95\u00a0% interval {low} to {high}); the claimed {as_stated(claim)} "
+            f"is for {CLAIMED_DATASET} and cannot be set against it."
+        )
+        unknown = math.nan
+        return replace(
+            verdict,
+            outcome="undecided",
+            difference_points=unknown,
+            p_value=unknown,
+            claim_images=None,
+            sentence=sentence,
+        )
+    if evidence.paired is not None or against.difference_interval is None:
+        return verdict
+    ends = against.difference_interval
+    outcome: Literal["better", "worse", "undecided"] = (
+        "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "undecided"
+    )
+    side = "above" if outcome == "better" else "below"
+    told = (
+        f"with the sampling error of both, the two cannot be told apart ({ends[0]:+.1f} to {ends[1]:+.1f} points)"
+        if outcome == "undecided"
+        else f"that is {abs(verdict.difference_points):.1f} points {side}, beyond the sampling error of both"
+    )
+    sentence = f"{ours} right (95\u00a0% interval {low} to {high}); the vendor claims {as_stated(claim)}: {told}."
+    return replace(verdict, outcome=outcome, sentence=sentence)
+
+
 def compare_with_others(
     evidence: Evidence, vendor: Amount, name: str, claim_images: int | None, *, published: bool
 ) -> tuple[Comparison, ...]:
@@ -100,16 +143,18 @@ def _vendor_row(evidence: Evidence, vendor: Amount, name: str, claim_images: int
     if evidence.paired is None or evidence.vendor_correct is None:
         claim = Claim(name, vendor.base, "claimed by the vendor, not measured by us", vendor.source)
         if not evidence.meets_claim:
-            return _other_images(evidence, claim, vendor.date)
-        return _row(evidence, claim, claim_images, vendor.date)
+            return _other_images(evidence, claim, vendor.date, vendor.origin)
+        return _row(evidence, claim, claim_images, vendor.date, vendor.origin)
     paired, value = evidence.paired, evidence.vendor_correct / evidence.total
     interval = wilson_interval(evidence.vendor_correct, evidence.total)
     points = 100 * paired.difference
     ends = (100 * paired.interval[0], 100 * paired.interval[1])
-    apart = "a difference beyond chance" if paired.p_exact < _ALPHA else "which may be chance"
+    apart = ", a difference beyond chance" if paired.p_exact < _ALPHA else ", which may be chance"
+    how = f"{abs(points):.1f} points {'better' if points > 0 else 'worse'} than"
+    if points == 0:
+        how, apart = "right as often as", ""
     sentence = (
-        f"On the same {evidence.total:,} images our model is {abs(points):.1f} points "
-        f"{'better' if points >= 0 else 'worse'} than {name}'s ({ends[0]:+.1f} to {ends[1]:+.1f}), {apart}: "
+        f"On the same {evidence.total:,} images our model is {how} {name}'s ({ends[0]:+.1f} to {ends[1]:+.1f}){apart}: "
         f"{paired.only_a:,} images only ours has right, {paired.only_b:,} only theirs."
     )
     return Comparison(
@@ -122,23 +167,23 @@ def _vendor_row(evidence: Evidence, vendor: Amount, name: str, claim_images: int
         p_value=paired.p_exact,
         test="McNemar, exact, the same images",
         sentence=sentence,
-        source=evidence.source,
+        source=evidence.written("vendor.accuracy").source,
         url="",
-        date=evidence.date,
+        date=evidence.written("vendor.accuracy").date,
     )
 
 
-def _other_images(evidence: Evidence, claim: Claim, date: str) -> Comparison:
+def _other_images(evidence: Evidence, claim: Claim, date: str, origin: Origin) -> Comparison:
     ours = evidence.correct / evidence.total
     sentence = (
-        f"Our {percent(ours)} were counted on {evidence.dataset}, {claim.name}'s {percent(claim.accuracy, 1)} are for "
+        f"Our {percent(ours)} were counted on {evidence.dataset}, {claim.name}'s {as_stated(claim.accuracy)} are for "
         "CIFAR-10: the two cannot be compared."
     )
     return Comparison(
         name=claim.name,
         value=claim.accuracy,
         interval=None,
-        origin="quoted",
+        origin=origin,
         difference_points=math.nan,
         difference_interval=None,
         p_value=None,
@@ -150,7 +195,7 @@ def _other_images(evidence: Evidence, claim: Claim, date: str) -> Comparison:
     )
 
 
-def _row(evidence: Evidence, claim: Claim, images: int | None, date: str) -> Comparison:
+def _row(evidence: Evidence, claim: Claim, images: int | None, date: str, origin: Origin = "quoted") -> Comparison:
     ours = evidence.correct / evidence.total
     points = 100 * (ours - claim.accuracy)
     if images is None:
@@ -164,16 +209,16 @@ def _row(evidence: Evidence, claim: Claim, images: int | None, date: str) -> Com
         difference, p_value = two_proportions(evidence.correct, evidence.total, theirs, images)
         ends = (100 * difference[0], 100 * difference[1])
         told = ends[0] > 0 or ends[1] < 0
-        test = "two proportions, not the same images (Newcombe's interval, Fisher's exact test)"
+        test = "two proportions, taken as counted on different images (Newcombe's interval, Fisher's exact test)"
     side = "above" if points > 0 else "below"
     apart = f"{abs(points):.1f} points {side}" if told else "not told apart from"
     stated = "claimed" if claim.status.startswith("claimed") else "published"
-    sentence = f"Our {percent(ours)} is {apart} the {stated} {percent(claim.accuracy, 1)} of {claim.name}."
+    sentence = f"Our {percent(ours)} is {apart} the {stated} {as_stated(claim.accuracy)} of {claim.name}."
     return Comparison(
         name=claim.name,
         value=claim.accuracy,
         interval=interval,
-        origin="quoted",
+        origin=origin,
         difference_points=points,
         difference_interval=ends,
         p_value=p_value,

@@ -13,6 +13,7 @@ from cifarlab.stats import wilson_interval
 
 _OWN_MODEL: tuple[OptionKey, ...] = ("build", "hybrid")
 _VENDOR: tuple[OptionKey, ...] = ("buy", "adapt", "hybrid")
+_FASTEST_PERSON_MS = 1000.0
 
 
 def judge_gates(
@@ -59,8 +60,8 @@ def _latency(option: OptionKey, inputs: DecisionInputs, evidence: Evidence) -> l
     must = inputs.facts["requirements.latency_p99_ms.must"]
     wanted = f"99 of 100 answers within {about(limit)} ms"
     if option == "nothing":
-        known = "people take seconds" if inputs.status_quo == "people" else "there is no answer"
-        return [Gate("latency", option, must, "failed", f"{LABELS[option]}: {wanted}; {known}.")]
+        state, known = _latency_of_people(inputs.status_quo, limit)
+        return [Gate("latency", option, must, state, f"{LABELS[option]}: {wanted}; {known}.")]
     parts: list[tuple[str, float | None]] = []
     if option in _OWN_MODEL:
         parts.append(("ours", evidence.latency_p99_ms))
@@ -75,6 +76,15 @@ def _latency(option: OptionKey, inputs: DecisionInputs, evidence: Evidence) -> l
         state = "unknown"
         texts.append(f"one after the other up to {about(one_by_one)} ms")
     return [Gate("latency", option, must, state, f"{LABELS[option]}: {wanted}; {', '.join(texts)}.")]
+
+
+def _latency_of_people(status_quo: str, limit: float) -> tuple[State, str]:
+    """Return the state of doing nothing: nobody sorts a picture within a second, beyond that it was not measured."""
+    if status_quo == "none":
+        return "failed", "there is no answer"
+    if limit < _FASTEST_PERSON_MS:
+        return "failed", "people take seconds"
+    return "unknown", "how long people take was not measured"
 
 
 def _privacy(option: OptionKey, inputs: DecisionInputs, setting: Setting) -> list[Gate]:

@@ -67,6 +67,21 @@ class CoveragePoint:
 
 
 @dataclass(frozen=True)
+class Written:
+    """Where a measurement stands.
+
+    Attributes:
+        source: Where the figure is written, such as 'runs/x/evaluation.json'.
+        date: ISO date of the measurement; '' where none is known.
+        command: What measures it again.
+    """
+
+    source: str
+    date: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was measured of our model.
 
@@ -81,6 +96,9 @@ class Evidence:
         coverage: Accuracy against coverage, by rising threshold, measured on validation images; empty where it was not.
         confusion_KK: Counts, rows the true class; None where it was not kept.
         class_names: Of its rows; empty where unknown, and then weights of mistakes are taken to be in its order.
+        coverage_written: Where the coverage curve stands; None where it is where ours is.
+        vendor_written: The same of the vendor's predictions.
+        seeds_written: The same of each of ``seed_accuracies``; empty where they are where ours is.
         latency_p99_ms: 99th percentile of the time of one answer on the hardware meant; None where not measured.
         vendor_correct: Images of the same ``total`` that the vendor has right, where its predictions are given.
         paired: Ours (a) against the vendor's (b) on the same images, where its predictions are given.
@@ -105,6 +123,14 @@ class Evidence:
     date: str = ""
     command: str = ""
     class_names: tuple[str, ...] = ()
+    coverage_written: Written | None = None
+    vendor_written: Written | None = None
+    seeds_written: tuple[Written, ...] = ()
+
+    def written(self, key: str) -> Written:
+        """Return where a measured amount stands, by its key such as 'hybrid.coverage'."""
+        elsewhere = {"hybrid": self.coverage_written, "vendor": self.vendor_written}.get(key.partition(".")[0])
+        return elsewhere or Written(self.source, self.date, self.command)
 
     @property
     def meets_claim(self) -> bool:

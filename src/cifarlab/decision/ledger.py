@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from cifarlab.decision.findings import Analysis, Comparison, Entry
-from cifarlab.decision.given import Amount, Evidence, Origin
+from cifarlab.decision.given import Amount, Evidence, Origin, Written
 from cifarlab.decision.inputs import DecisionInputs
 from cifarlab.decision.results import BreakEven, OptionResult, Simulation
 
@@ -35,7 +35,7 @@ def build_ledger(
         *(_amount(amount, evidence) for amount in analysis.amounts.values()),
         *_facts(inputs),
         *_accuracy(evidence, analysis),
-        *(entry for row in analysis.comparisons for entry in _comparison(row, analysis)),
+        *(entry for row in analysis.comparisons for entry in _comparison(row, analysis, evidence)),
         *(entry for option in analysis.options for entry in _option(option, analysis.currency)),
         *_hybrid(analysis, evidence),
         *(_break_even(even) for even in analysis.break_evens),
@@ -117,7 +117,7 @@ def _given(name: str, label: str, value: object, unit: str, inputs: DecisionInpu
 
 
 def _amount(amount: Amount, evidence: Evidence) -> Entry:
-    command = evidence.command if amount.origin == "measured" and not amount.users else ""
+    command = evidence.written(amount.key).command if amount.origin == "measured" and not amount.users else ""
     low, base, high = _number(amount.low), _number(amount.base), _number(amount.high)
     whose = f"{amount.source} (set by the user)" if amount.users else amount.source
     return Entry(
@@ -134,10 +134,12 @@ def _facts(inputs: DecisionInputs) -> Iterator[Entry]:
 def _accuracy(evidence: Evidence, analysis: Analysis) -> Iterator[Entry]:
     verdict = analysis.verdict
 
-    def measured(name: str, label: str, value: float | None, unit: str, **ends: float) -> Entry:
+    def measured(
+        name: str, label: str, value: float | None, unit: str, where: Written | None = None, **ends: float
+    ) -> Entry:
         low, high = _number(ends.get("low")), _number(ends.get("high"))
-        where = evidence.source, evidence.date, evidence.command
-        return Entry(name, label, _plain(value), low, high, unit, "measured", *where)
+        at = where or evidence.written("ours.accuracy")
+        return Entry(name, label, _plain(value), low, high, unit, "measured", at.source, at.date, at.command)
 
     low, high = verdict.interval
     yield measured("evidence.correct", "Images classified correctly", evidence.correct, "images")
@@ -150,13 +152,17 @@ def _accuracy(evidence: Evidence, analysis: Analysis) -> Iterator[Entry]:
         low=low,
         high=high,
     )
+    theirs = evidence.written("vendor.accuracy")
     if evidence.vendor_correct is not None:
-        yield measured("evidence.vendor_correct", "Images the vendor has right", evidence.vendor_correct, "images")
+        right = evidence.vendor_correct
+        yield measured("evidence.vendor_correct", "Images the vendor has right", right, "images", theirs)
     if evidence.paired is not None:
-        yield measured("evidence.only_ours", "Images only our model has right", evidence.paired.only_a, "images")
-        yield measured("evidence.only_theirs", "Images only the vendor has right", evidence.paired.only_b, "images")
+        only_a, only_b = evidence.paired.only_a, evidence.paired.only_b
+        yield measured("evidence.only_ours", "Images only our model has right", only_a, "images", theirs)
+        yield measured("evidence.only_theirs", "Images only the vendor has right", only_b, "images", theirs)
     for place, value in enumerate(evidence.seed_accuracies):
-        yield measured(f"evidence.seed_accuracy.{place}", f"Accuracy of training {place + 1}", value, "share")
+        where = evidence.seeds_written[place] if evidence.seeds_written else None
+        yield measured(f"evidence.seed_accuracy.{place}", f"Accuracy of training {place + 1}", value, "share", where)
     yield measured(
         "evidence.latency_p99_ms", "Time of one answer, 99th percentile", evidence.latency_p99_ms, "milliseconds"
     )
@@ -177,7 +183,7 @@ def _accuracy(evidence: Evidence, analysis: Analysis) -> Iterator[Entry]:
     yield computed("verdict.outcome", "Ours against the claim", verdict.outcome, "", "decision.claims")
 
 
-def _comparison(row: Comparison, analysis: Analysis) -> Iterator[Entry]:
+def _comparison(row: Comparison, analysis: Analysis, evidence: Evidence) -> Iterator[Entry]:
     first = row is analysis.comparisons[0]
     name = "vendor" if first else "".join(c if c.isalnum() else "_" for c in row.name.lower()).strip("_")
     low, high = row.interval or (None, None)
@@ -193,7 +199,7 @@ def _comparison(row: Comparison, analysis: Analysis) -> Iterator[Entry]:
         origin,
         f"{row.source} {row.url}".strip(),
         row.date,
-        "",
+        evidence.written("vendor.accuracy").command if first and evidence.paired is not None else "",
     )
     low, high = row.difference_interval or (None, None)
     yield computed(
@@ -242,7 +248,8 @@ def _hybrid(analysis: Analysis, evidence: Evidence) -> Iterator[Entry]:
         return
     for place, (point, cost) in enumerate(analysis.hybrid.candidates):
         name = f"hybrid.curve.{place}"
-        where: tuple[Origin, str, str, str] = ("measured", evidence.source, evidence.date, evidence.command)
+        at = evidence.written("hybrid.coverage")
+        where: tuple[Origin, str, str, str] = ("measured", at.source, at.date, at.command)
         ends = _number(point.interval[0]), _number(point.interval[1])
         threshold = f"at confidence {point.threshold:.4g}"
         yield Entry(

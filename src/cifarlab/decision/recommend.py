@@ -19,7 +19,7 @@ import math
 from typing import Literal
 
 from cifarlab.decision.changes import changes_told, conditions_told
-from cifarlab.decision.claims import Verdict, percent
+from cifarlab.decision.claims import Verdict, as_stated, percent
 from cifarlab.decision.findings import Advice, KeyFigure
 from cifarlab.decision.given import Evidence, OptionKey
 from cifarlab.decision.grounds import Grounds, cheapest_at_base, find_leaning, runner_up
@@ -122,10 +122,10 @@ def _headline(grounds: Grounds, answer: str, leaning: OptionKey | None, confiden
     if leaning is None:
         return "Measure first: no option is known to meet what is required."
     if answer == "measure first":
-        return (
-            "Measure first: it is not settled whether our model or the vendor's is the better one. "
-            f"If it had to be decided today: {LABELS[leaning].lower()}."
-        )
+        open_question = "it is not settled whether our model or the vendor's is the better one."
+        if outcome == "worse":
+            open_question = "our model is below the vendor's, but was not shown to be trained to the end."
+        return f"Measure first: {open_question} If it had to be decided today: {LABELS[leaning].lower()}."
     if confidence == "low":
         what = {
             "nothing": "do nothing for now",
@@ -154,7 +154,7 @@ def _accuracy_figure(grounds: Grounds) -> KeyFigure:
     against, verdict = grounds.against_vendor, grounds.verdict
     if not grounds.evidence.meets_claim and grounds.evidence.paired is None:
         ours = f"{percent(verdict.accuracy)} ({percent(verdict.interval[0])} to {percent(verdict.interval[1])})"
-        text = f"{ours}; the claim of {percent(verdict.claim, 0)} is for CIFAR-10 and cannot be set against it"
+        text = f"{ours}; the claim of {as_stated(verdict.claim)} is for CIFAR-10 and cannot be set against it"
         return KeyFigure(f"Our accuracy, {grounds.evidence.dataset}", text, "evidence.accuracy", "measured")
     ends = against.difference_interval
     low, high = (100 * (end - verdict.claim) for end in verdict.interval)

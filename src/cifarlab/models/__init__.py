@@ -69,7 +69,9 @@ def fit_to_images(model: ImageClassifier, images_NCHW: torch.Tensor) -> None:
         model: A freshly built model.
         images_NCHW: Training images, uint8, N x 3 x H x W.
     """
-    sample = images_NCHW[:: max(1, len(images_NCHW) // _IMAGES_TO_FIT)][:_IMAGES_TO_FIT]
+    num, wanted = len(images_NCHW), min(len(images_NCHW), _IMAGES_TO_FIT)
+    # to the last image, for those of a folder lie class by class
+    sample = images_NCHW[torch.arange(wanted, device=images_NCHW.device) * num // wanted]
     with torch.no_grad():
         model.preprocess.fit(sample)
         if isinstance(model.network, Speednet):

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import os
 import platform
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,12 +67,12 @@ class Loop:
 
     def is_kept(self, dtype: torch.dtype) -> bool:
         """Return whether its form for maps of a dtype need not be compiled any more."""
-        return self._package(dtype).is_file()
+        return os.path.isfile(self._package(dtype))  # noqa: PTH113 Path.is_file raises below a folder closed to us
 
     def _load(self, dtype: torch.dtype) -> Runner:
         package = self._package(dtype)
-        if package.is_file():
-            with contextlib.suppress(RuntimeError):  # a file cut short, when a machine or a disk gave out, is made anew
+        if _is_whole(package):
+            with contextlib.suppress(RuntimeError):  # such as of another system that shares the folder; it is made anew
                 return _open(package)
         try:
             return self._compile(package, dtype)
@@ -118,6 +120,18 @@ class Loop:
             program = torch.export.export(_Module(self._function), examples, dynamic_shapes=(tuple(sizes),))
             known = {name: options[name] for name in options.keys() & set(torch._inductor.list_options())}
             return torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=known)
+
+
+def _is_whole(package: Path) -> bool:
+    """Return whether a compiled form is there as it was written, not cut short when a machine or a disk gave out.
+
+    Code with a hole in it would end the process: torch's loader looks at no checksum of the archive.
+    """
+    try:
+        with zipfile.ZipFile(package) as archive:
+            return archive.testzip() is None
+    except Exception:  # whatever a damaged archive may lead to
+        return False
 
 
 def _folder_for(package: Path) -> Path | None:

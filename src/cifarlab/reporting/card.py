@@ -12,14 +12,16 @@ from cifarlab.reporting.sources import Judged
 from cifarlab.reporting.words import report_environment
 
 
-def model_card(judged: Judged, shown: Mapping[str, Any]) -> str:
+def model_card(judged: Judged, shown: Mapping[str, Any], report: str = "report.html in this folder") -> str:
     """Return the card as Markdown.
 
     Args:
         judged: The run.
         shown: What :func:`cifarlab.reporting.record.record` says of it.
+        report: Where the report lies.
     """
-    return report_environment().get_template("model_card.md.j2").render({**shown, "header": _header(judged)})
+    context = {**shown, "header": _header(judged), "report": report}
+    return report_environment().get_template("model_card.md.j2").render(context)
 
 
 def _header(judged: Judged) -> Markup:

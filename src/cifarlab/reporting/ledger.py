@@ -80,15 +80,18 @@ class _Book:
         ends: Iterable[float] | None = None,
         file: str = "evaluation.json",
         command: str = "",
+        run: str = "",
     ) -> None:
-        """Add one figure; none that was not recorded, for a ledger holds figures."""
+        """Add one figure, of another run where one is named; none that was not recorded, for a ledger holds figures."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return
         low, high = ends or (None, None)
         trained = file in ("result.json", "environment.json", "config.yaml")
         again = command or (_train_command(self._judged) if trained else evaluate_command(self._judged.run.name))
         date = self._trained_on if trained else self._judged_on
-        source = f"{self._judged.run.name}/{file}"
+        if run and run != self._judged.run.name:
+            date = ""
+        source = f"{run or self._judged.run.name}/{file}"
         self.entries.append(Entry(name, label, value, low, high, unit, "measured", source, date, again))
 
     def scores(self, shown: dict[str, Any]) -> None:
@@ -155,7 +158,8 @@ class _Book:
         self.add("seeds.sd", f"Standard deviation of the trainings {images}", seeds.sd, "share")
         for name, seed, value in seeds.runs:
             command = evaluate_command(name, seeds.split)
-            self.add(f"seeds.{seed}", f"Accuracy with seed {seed} {images}", value, "share", command=command)
+            label = f"Accuracy with seed {seed} {images}"
+            self.add(f"seeds.{seed}", label, value, "share", command=command, run=name)
 
 
 def _train_command(judged: Judged) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cifarlab.answers import load_answers
-from cifarlab.decision import CoveragePoint, Evidence
+from cifarlab.decision import CoveragePoint, Evidence, Written
 from cifarlab.differences import PairedDifference, compare_paired
 from cifarlab.reporting.sources import Judged, Sources
 
@@ -28,15 +28,16 @@ def evidence_of(sources: Sources, vendor_predictions: Path | None) -> Evidence:
     judged = sources.main
     paired, theirs = _paired(judged, vendor_predictions) if vendor_predictions else (None, None)
     confusion = judged.test.get("confusion")
-    seeds = sources.seeds
+    seeds = sources.seeds if sources.seeds and sources.seeds.split == "test" else None
+    curve, split = coverage(judged)
     return Evidence(
         correct=judged.correct,
         total=judged.num_images,
         dataset=judged.data_name,
         own_images=judged.own_images,
-        seed_accuracies=tuple(value for _, _, value in seeds.runs) if seeds and seeds.split == "test" else (),
+        seed_accuracies=tuple(value for _, _, value in seeds.runs) if seeds else (),
         diagnosis=(judged.result.get("diagnosis") or {}).get("verdict") or "unknown",
-        coverage=coverage(judged)[0],
+        coverage=curve,
         confusion_KK=np.asarray(confusion, dtype=np.int64) if _square(confusion, judged) else None,
         vendor_correct=theirs,
         paired=paired,
@@ -44,7 +45,25 @@ def evidence_of(sources: Sources, vendor_predictions: Path | None) -> Evidence:
         date=str(judged.test.get("time") or "")[:10],
         command=evaluate_command(judged.run.name),
         class_names=tuple(map(str, judged.test["class_names"])),
+        coverage_written=_where_the_curve_is(judged, split) if curve else None,
+        vendor_written=_where_they_were_read(judged, vendor_predictions) if vendor_predictions else None,
+        seeds_written=tuple(_evaluation_of(name) for name, _, _ in seeds.runs) if seeds else (),
     )
+
+
+def _where_the_curve_is(judged: Judged, split: str) -> Written:
+    source = f"{judged.run.name}/evaluation.json, {'validation' if split == 'val' else 'test'} images"
+    date = str(judged.sections(split)["selective"].get("time") or "")[:10]
+    return Written(source, date, evaluate_command(judged.run.name, split, "selective"))
+
+
+def _where_they_were_read(judged: Judged, file: Path) -> Written:
+    words = ["cifarlab", "report", f"runs/{judged.run.name}", "--vendor-predictions", file.name]
+    return Written(f"{file.name}, set against the labels of {judged.run.name}", "", shlex.join(words))
+
+
+def _evaluation_of(name: str) -> Written:
+    return Written(f"{name}/evaluation.json", "", evaluate_command(name))
 
 
 def evaluate_command(name: str, split: str = "test", section: str = "") -> str:

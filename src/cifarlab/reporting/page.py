@@ -75,7 +75,7 @@ def show(sources: Sources, transfer: Judged | None) -> dict[str, Any]:
     unmeasured = ["robustness"] if not known & set(_ROBUSTNESS) else []
     unmeasured += ["latency in service"]
     unmeasured += [] if sources.seeds else ["variance between trainings"]
-    unmeasured += [] if transfer else ["images of one's own"]
+    unmeasured += [] if transfer or sources.main.own_images else ["images of one's own"]
     return {
         **record(sources.main),
         "measured_blocks": measured,
@@ -84,6 +84,7 @@ def show(sources: Sources, transfer: Judged | None) -> dict[str, Any]:
         "seeds": sources.seeds,
         "transfer": transfer,
         "is_cifar10": sources.main.is_cifar10,
+        "own_images": sources.main.own_images,
     }
 
 

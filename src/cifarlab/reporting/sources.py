@@ -169,13 +169,15 @@ def _runs_of_study(file: Path, notes: list[str]) -> list[Run]:
     try:
         study = json.loads(file.read_text(encoding="utf-8"))
         arms = {arm["label"]: arm["mean"] for arm in study["arms"] if arm.get("mean") is not None}
-        trials = [(trial["arm"], trial["run"]) for trial in study["trials"] if trial.get("run")]
+        # an arm is judged by its finished seeds, as in the study itself
+        done = [trial for trial in study["trials"] if trial.get("state", "complete") == "complete"]
+        trials = [(trial["arm"], trial["run"]) for trial in done if trial.get("run")]
         newer = study.get("format", 0) > _NEWEST_STUDY
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is damaged: {error}") from error
     if newer:
         raise RunError(f"{file} was written by a newer cifarlab; update this one")
-    if not arms:
+    if not arms or not trials:
         raise RunError(f"{file} has no finished trial yet; go on with the study first")
     best = max(arms, key=lambda label: float(arms[label]))
     if len(arms) > 1:

@@ -6,7 +6,6 @@ checkpoint ends in the same bytes as one that was never stopped.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
 from cifarlab.data.loader import BatchLoader, make_plan
 from cifarlab.device import autocast, keep_freed_memory
-from cifarlab.errors import ConfigError, NonFiniteLossError, StoppedError
+from cifarlab.errors import NonFiniteLossError, StoppedError
+from cifarlab.inference import predict_logits
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
 from cifarlab.models.speednet import Speednet
 from cifarlab.run import Run
@@ -30,7 +30,9 @@ from cifarlab.training.compiling import compiled, warm_up
 from cifarlab.training.distributed import ALONE, Replica, World, shared_logits
 from cifarlab.training.optim import build_optimizers, set_learning_rate
 from cifarlab.training.schedule import schedule_factor, training_size
+from cifarlab.training.suitability import require_suitable
 
+_FEW = 8  # images
 _STEPS_BETWEEN_LOSS_READS_ON_GPU = 25  # reading a loss back makes the GPU wait
 
 
@@ -89,30 +91,13 @@ def judged_model(state: TrainState) -> ImageClassifier:
     return model
 
 
-def _require_sizes(config: Config, train: ImageSet) -> None:
-    """Check that shifts stay within the images, and that the model takes every size it is to be trained at."""
-    smallest_side = min(train.images_NCHW.shape[2:])
-    if config.augment.translate >= smallest_side:
-        raise ConfigError(
-            f"augment.translate must be less than the images' {smallest_side} pixels, not {config.augment.translate}"
-        )
-    for _, size in config.train.low_resolution:
-        try:
-            # not on the meta device, where drawing weights loads the compiler, for more than a second
-            with torch.random.fork_rng(devices=[]):
-                build_model(config.model, train.num_classes, size)
-        except ConfigError as error:
-            cause = re.split("[:;] ", str(error))[0]  # what follows is advice on data.image_size
-            raise ConfigError(f"{cause}; take larger sizes than {size} in train.low_resolution") from error
-
-
 def build_state(config: Config, train: ImageSet, device: torch.device, precision: str) -> TrainState:
     """Build model and optimisers from the seed and the training images.
 
     Raises:
-        ConfigError: If the model does not fit the images, or those of train.low_resolution, or shifts exceed them.
+        ConfigError: If the model does not fit images, batch or train.low_resolution, or shifts exceed the images.
     """
-    _require_sizes(config, train)
+    require_suitable(config, train)
     torch.manual_seed(derive_seed(config.train.seed, "initialisation"))
     model = build_model(config.model, train.num_classes, config.data.image_size)
     start = time.perf_counter()
@@ -290,15 +275,27 @@ def _read_losses(fitting: Fit) -> None:
 
 def _check_finite(fitting: Fit, losses: list[float], first_step: int) -> None:
     for offset, loss in enumerate(losses):
-        if loss - loss == 0:  # false for NaN and for both infinities
-            continue
-        lr = fitting.state.optimizers[0].param_groups[0]["lr"]
-        saved = fitting.run.checkpoint_steps()  # not every epoch saves one
-        kept = f"the state after step {max(saved)} is kept in {fitting.run.path}" if saved else "no state was saved"
-        raise NonFiniteLossError(
-            f"the loss became {loss} at step {first_step + offset} with learning rate {lr:.3g}; {kept}; "
-            "lower --optimizer.lr or set --optimizer.grad-clip 1"
-        )
+        if loss - loss != 0:  # true for NaN and for both infinities
+            raise _diverged(fitting, f"the loss became {loss}", first_step + offset)
+
+
+def _check_answers(fitting: Fit, model: ImageClassifier) -> None:
+    """Check, where nothing is validated, what the last step made of the model, which no loss shows any more."""
+    progress = fitting.state.progress
+    images_NCHW = fitting.loader.batch(progress.step - 1)[0][:_FEW]
+    logits_NK, _ = predict_logits(model, images_NCHW, precision=progress.precision, device=fitting.device)
+    if fitting.world.agree(int(not logits_NK.isfinite().all())):
+        raise _diverged(fitting, "the answers became NaN or infinite", progress.step)
+
+
+def _diverged(fitting: Fit, what: str, step: int) -> NonFiniteLossError:
+    lr = fitting.state.optimizers[0].param_groups[0]["lr"]
+    saved = fitting.run.checkpoint_steps()  # not every epoch saves one
+    kept = f"the state after step {max(saved)} is kept in {fitting.run.path}" if saved else "no state was saved"
+    return NonFiniteLossError(
+        f"{what} at step {step} with learning rate {lr:.3g}; {kept}; "
+        "lower --optimizer.lr or set --optimizer.grad-clip 1"
+    )
 
 
 def _report(fitting: Fit) -> StepReport:
@@ -327,10 +324,10 @@ def _close_epoch(fitting: Fit) -> None:
         "train/loss": last.loss,
         "train/accuracy": last.accuracy,
     }
+    model = judged_model(fitting.state)
+    # at the resolution it is being trained at: batch statistics of another one would say nothing of its progress
+    model.preprocess.image_size = training_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
     if fitting.val is not None:
-        model = judged_model(fitting.state)
-        # at the resolution it is being trained at: batch statistics of another one would say nothing of its progress
-        model.preprocess.image_size = training_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
         logits_NK, _ = shared_logits(
             fitting.world,
             model,
@@ -345,6 +342,8 @@ def _close_epoch(fitting: Fit) -> None:
         record["val/loss"], record["val/accuracy"] = fitting.world.from_main_figures([loss, accuracy])
         _check_finite(fitting, [record["val/loss"]], progress.step)
         _follow_validation(fitting, record)
+    else:
+        _check_answers(fitting, model)
     record["lr"] = fitting.state.optimizers[0].param_groups[0]["lr"]
     record["seconds"] = progress.epoch_seconds
     record["images_per_second"] = last.images_per_second
