@@ -161,7 +161,8 @@ def parallel5_today() -> Config:
 
     Command: cifarlab train parallel5_today
 
-    Not measured yet.
+    Measured: test accuracy 83.45 % (n = 3 seeds) with test-time views, 2026-11-22:
+    docs/results/parallel5_today_cpu-amd-epyc.json.
     """
     return Config(
         recipe="parallel5_today",
@@ -251,7 +252,8 @@ def parallel3_today() -> Config:
 
     Command: cifarlab train parallel3_today
 
-    Not measured yet.
+    Measured: test accuracy 81.84 % (n = 2 of 3 seeds) with test-time views, 2026-11-22:
+    docs/results/parallel3_today_cpu-amd-epyc.json.
     """
     return Config(
         recipe="parallel3_today",
