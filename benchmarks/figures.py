@@ -23,6 +23,7 @@ from cifarlab.stats import mean_and_sd, t_interval
 _TRAINING_CODE = ("data", "models", "training", "commands/train.py", "device.py", "inference.py", "seeding.py")
 # what must be equal for two runs to stand in one file, beside the machine
 _SAME_WORK = ("recipe", "split", "arms", "wall", "max_minutes", "clocks", "config", "code_sha256")
+_SAME_FACTS = ("num_train", "precision")  # once there is a run
 _SAME_MACHINE = ("cpu", "instruction_sets", "cpu_count", "threads", "gpu", "torch", "python")
 
 
@@ -114,6 +115,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     pairs = [(key, old.get(key), new.get(key)) for key in _SAME_WORK]
     machines = old["environment"], new["environment"]
     pairs += [(key, machines[0].get(key), machines[1].get(key)) for key in _SAME_MACHINE]
+    pairs += [(key, old[key], new[key]) for key in _SAME_FACTS if key in old and key in new]
     changed = [(key, before, after) for key, before, after in pairs if before != after]
     # a configuration or a hash would fill the terminal without saying more
     return [

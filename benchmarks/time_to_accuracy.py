@@ -41,6 +41,8 @@ class Arguments:
     """Which recipes; several are compared, the first with the second and so on."""
     seeds: int = 5
     """How many seeds an arm, from 0."""
+    first_seed: int = 0
+    """Leave out the seeds below it, for another process that writes to the same files; with --no-clocks only."""
     wall: bool = False
     """Train each seed once more in a process of its own: wall clock, time to the first step, peak memory."""
     max_minutes: float = 0.0
@@ -65,6 +67,10 @@ def check_arguments(arguments: Arguments) -> None:
     """
     if arguments.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, not {arguments.seeds}")
+    if not 0 <= arguments.first_seed < arguments.seeds:
+        raise UsageError(f"--first-seed must be a seed below --seeds {arguments.seeds}, not {arguments.first_seed}")
+    if arguments.first_seed and (arguments.clocks or arguments.fresh):
+        raise UsageError("--first-seed leaves seeds to another process; add --no-clocks, and leave --fresh out")
     if len(set(arguments.recipes)) < len(arguments.recipes) or not arguments.recipes:
         raise UsageError("name each recipe once, and at least one")
     in_results = arguments.out is None or arguments.out.resolve() == RESULTS
@@ -83,9 +89,9 @@ def results_folder(arguments: Arguments) -> Path | None:
     return arguments.out or (None if arguments.val else RESULTS)
 
 
-def turns(arms: list[T], num_rounds: int) -> Iterator[tuple[int, T]]:
-    """Yield (round, arm): all arms every round, in order in even rounds and in the opposite order in odd ones."""
-    for number in range(num_rounds):
+def turns(arms: list[T], seeds: range) -> Iterator[tuple[int, T]]:
+    """Yield (seed, arm): all arms for every seed, in order for even seeds and in the opposite order for odd ones."""
+    for number in seeds:
         for arm in arms if number % 2 == 0 else reversed(arms):
             yield number, arm
 
@@ -147,7 +153,10 @@ def comparison(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 class Book:
-    """The results of one command: the content of its files, written after every run."""
+    """The results of one command: the content of its files, written after every run.
+
+    Several processes can add to the same files: what another has written meanwhile is taken in, not written over.
+    """
 
     def __init__(self, arms: list[Arm], arguments: Arguments) -> None:
         environment = describe_environment()
@@ -160,6 +169,24 @@ class Book:
                 continue
             self.paths[arm.recipe] = path = self.folder / name
             self.contents[arm.recipe] = begin_or_continue(path, new, fresh=arguments.fresh)
+        self.begun_anew = arguments.fresh
+
+    def take_in(self) -> None:
+        """Take in the runs that other processes have written since.
+
+        Raises:
+            RunError: If they must not stand beside those of this process.
+        """
+        if self.begun_anew:
+            return  # what stands there is to be written over
+        for recipe, path in self.paths.items():
+            content = self.contents[recipe]
+            written = begin_or_continue(path, content, fresh=False)
+            seeds = {run["seed"] for run in content["runs"]}
+            missing = [run for run in written["runs"] if run["seed"] not in seeds]
+            content["runs"] = sorted(content["runs"] + missing, key=lambda run: run["seed"])
+            content["summary"] = summarise(content["runs"])
+            self.contents[recipe] = written | content
 
     def has(self, arm: Arm, seed: int) -> bool:
         """Return whether this run is there already."""
@@ -174,6 +201,8 @@ class Book:
         """Write all files that have something to say; return their paths."""
         if self.folder is None:
             return []
+        self.take_in()
+        self.begun_anew = False
         files = {self.paths[recipe]: content for recipe, content in self.contents.items() if content["runs"]}
         for content in self.comparisons():
             where = device_slug(content["environment"], content["device"])
@@ -184,15 +213,21 @@ class Book:
 
 
 def run_rounds(
-    arms: list[Arm], seeds: int, book: Book, measure_run: Callable[[Arm, int], Measurement], say: Callable[[str], None]
+    arms: list[Arm],
+    seeds: range,
+    book: Book,
+    measure_run: Callable[[Arm, int], Measurement],
+    say: Callable[[str], None],
 ) -> None:
     """Measure what is missing, in alternation, and write after every run."""
     for seed, arm in turns(arms, seeds):
+        book.take_in()
         if book.has(arm, seed):
             continue
         add_run(book.contents[arm.recipe], measure_run(arm, seed))
+        run = book.contents[arm.recipe]["runs"][-1]
         book.write()
-        say(f"{arm.recipe:12} " + "  ".join(line_parts(book.contents[arm.recipe]["runs"][-1])))
+        say(f"{arm.recipe:12} " + "  ".join(line_parts(run)))
 
 
 def line_parts(run: dict[str, Any]) -> list[str]:
@@ -239,14 +274,15 @@ def benchmark(arguments: Arguments, say: Callable[[str], None]) -> None:
         for recipe in arguments.recipes
     ]
     book = Book(arms, arguments)
-    complete = all(book.has(arm, seed) for seed, arm in turns(arms, arguments.seeds))
+    seeds = range(arguments.first_seed, arguments.seeds)
+    complete = all(book.has(arm, seed) for seed, arm in turns(arms, seeds))
     if complete:
         say("all of these runs are there; nothing is left to measure (--seeds for more, --fresh to begin anew)")
     else:
         for arm in arms:
             if arm.device.type == "cuda":
                 warm_up(arm)
-        run_rounds(arms, arguments.seeds, book, measure, say)
+        run_rounds(arms, seeds, book, measure, say)
     for arm in arms:
         # it follows the last run, and a stop can fall between the two
         if arguments.clocks and not (complete and "augmentation_share" in book.contents[arm.recipe]):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
-import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from scipy import stats as scipy_stats
 from tests.conftest import with_fields
 
 from cifarlab.config import Config
@@ -93,7 +89,7 @@ def test_arms_alternate_and_every_other_round_goes_backwards(bench, monkeypatch)
 
 def test_over_an_even_number_of_rounds_no_arm_comes_earlier_on_average(bench):
     places = {}
-    for place, (_, arm) in enumerate(bench.turns(["a", "b", "c"], 4)):
+    for place, (_, arm) in enumerate(bench.turns(["a", "b", "c"], range(4))):
         places.setdefault(arm, []).append(place)
     assert {arm: statistics.fmean(at) for arm, at in places.items()} == {"a": 5.5, "b": 5.5, "c": 5.5}
 
@@ -144,6 +140,38 @@ def test_stopped_and_called_again_it_measures_what_is_missing(bench, monkeypatch
     trainer, said = run(bench, monkeypatch, "fast90", "convnet", seeds=3)
     assert trainer.order == []
     assert "nothing is left" in said[0]
+
+
+def test_two_processes_add_to_one_file(bench, monkeypatch):
+    other = bench.Arguments(recipes=("fast90",), seeds=3, first_seed=2, clocks=False)
+    ours, theirs = Trainer(bench), Trainer(bench)
+
+    def train_while_the_other_does(arm, seed):
+        if seed == 0:
+            with monkeypatch.context() as patch:
+                patch.setattr(bench, "measure", theirs)
+                bench.benchmark(other, lambda line: None)
+        return ours(arm, seed)
+
+    run(bench, monkeypatch, "fast90", seeds=3, clocks=False, trainer=train_while_the_other_does)
+    assert (ours.order, theirs.order) == ([("fast90", 0), ("fast90", 1)], [("fast90", 2)])
+    found = content(bench, "fast90")
+    assert [one["seed"] for one in found["runs"]] == [0, 1, 2]
+    assert found["summary"]["accuracy"]["mean"] == pytest.approx(0.91)
+
+
+def test_processes_that_train_in_different_precisions_do_not_share_a_file(bench, monkeypatch):
+    ours = Trainer(bench)
+
+    def train_while_the_other_does(arm, seed):
+        with monkeypatch.context() as patch:
+            patch.setattr(bench, "measure", Trainer(bench, precision="fp32"))
+            bench.benchmark(bench.Arguments(recipes=("fast90",), seeds=2, first_seed=1, clocks=False), str)
+        return ours(arm, seed)
+
+    with pytest.raises(RunError, match="precision: fp32 -> bf16"):
+        run(bench, monkeypatch, "fast90", seeds=2, clocks=False, trainer=train_while_the_other_does)
+    assert [one["seed"] for one in content(bench, "fast90")["runs"]] == [1]
 
 
 def test_stopped_after_the_last_run_it_still_measures_the_share_of_augmentation(bench, monkeypatch):
@@ -239,6 +267,9 @@ def test_a_run_in_another_precision_is_refused(bench, monkeypatch):
         ({"val": True, "out": "results"}, "figures on the test split"),
         ({"wall": True, "max_minutes": 3.0}, "--wall times whole runs"),
         ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"seeds": 3, "first_seed": 3, "clocks": False}, "a seed below --seeds 3, not 3"),
+        ({"seeds": 3, "first_seed": 1}, "add --no-clocks"),
+        ({"seeds": 3, "first_seed": 1, "clocks": False, "fresh": True}, "leave --fresh out"),
         ({"recipes": ("fast90", "fast90")}, "each recipe once"),
         ({"recipes": ("fast99",)}, "unknown recipe"),
         ({"val": True, "set": ("train.epoch=7",)}, "no field train.epoch"),
@@ -280,113 +311,3 @@ def test_fields_are_set_with_their_types(modules):
         model__name="convnet",
         train__compile=True,
     )
-
-
-def test_changed_fields_are_exactly_what_differs():
-    config = with_fields(Config(), train__epochs=3.0, augment__cutout=4)
-    assert changed_fields(replace(config, recipe="x"), Config()) == {"train.epochs": 3.0, "augment.cutout": 4}
-    assert changed_fields(config, config) == {}
-
-
-def test_summary_is_that_of_numpy_and_scipy(modules):
-    values = [0.9401, 0.9387, 0.9412, 0.9395]
-    runs = [{"seed": i, "accuracy": v, "cut": True, "time": "now"} for i, v in enumerate(values)]
-    runs[0]["wall_clock_seconds"] = 3.0
-    summary = modules.figures.summarise(runs)
-    assert set(summary) == {"accuracy", "wall_clock_seconds"}
-    low, high = scipy_stats.t.interval(0.95, 3, loc=statistics.fmean(values), scale=scipy_stats.sem(values))
-    assert summary["accuracy"] == {
-        "mean": pytest.approx(statistics.fmean(values)),
-        "sd": pytest.approx(statistics.stdev(values)),
-        "interval": pytest.approx([low, high]),
-        "min": 0.9387,
-        "max": 0.9412,
-        "n": 4,
-    }
-    assert summary["wall_clock_seconds"] == {"mean": 3.0, "sd": None, "interval": None, "min": 3.0, "max": 3.0, "n": 1}
-
-
-def clocks(*seconds, **more):
-    return [{"seed": seed, "train_clock_seconds": value, **more} for seed, value in enumerate(seconds)]
-
-
-def test_ratio_is_the_geometric_mean_with_students_interval_of_the_logarithms(modules):
-    first, second = (210.0, 214.0, 205.0, 221.0), (640.0, 633.0, 655.0, 629.0)
-    compared = modules.figures.compare_clocks(list(reversed(clocks(*first))), clocks(*second))
-    product = math.prod(a / b for a, b in zip(first, second, strict=True))
-    assert compared["ratio"]["geometric_mean"] == pytest.approx(product ** (1 / 4))
-    differences = [math.log(a) - math.log(b) for a, b in zip(first, second, strict=True)]
-    # the interval is what a paired t-test of the logarithms gives
-    reference = scipy_stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    assert [math.log(end) for end in compared["ratio"]["interval"]] == pytest.approx(list(reference))
-    assert [one["seed"] for one in compared["rounds"]] == [0, 1, 2, 3]
-
-
-def test_what_slows_a_whole_round_leaves_the_ratio_alone(modules):
-    compare = modules.figures.compare_clocks
-    calm = compare(clocks(10.0, 10.1), clocks(20.0, 20.0))["ratio"]
-    busy = compare(clocks(10.0, 17.17), clocks(20.0, 34.0))["ratio"]
-    assert [busy["geometric_mean"], *busy["interval"]] == pytest.approx([calm["geometric_mean"], *calm["interval"]])
-
-
-def test_figures_without_spread_have_no_interval(modules):
-    """Every run of a recipe has the same number of steps; that is no measurement of no width."""
-    summary = modules.figures.summarise([{"steps": 1000, "lr": 0.1 + 0.2}, {"steps": 1000, "lr": 0.3}])
-    assert [summary[name]["sd"] for name in ("steps", "lr")] == [0, 0]
-    assert [summary[name]["interval"] for name in ("steps", "lr")] == [None, None]
-    assert modules.figures.compare_clocks(clocks(10.0, 17.0), clocks(20.0, 34.0))["ratio"]["interval"] is None
-
-
-def test_only_whole_rounds_are_compared(modules):
-    compare = modules.figures.compare_clocks
-    single = compare(clocks(10.0, 11.0), clocks(20.0))["ratio"]
-    assert single == {"geometric_mean": pytest.approx(0.5), "interval": None, "n": 1}
-    assert compare(clocks(10.0), [])["rounds"] == []
-    assert compare(clocks(10.0), clocks(20.0, cut=True))["rounds"] == []
-
-
-@pytest.mark.parametrize(
-    ("environment", "device", "expected"),
-    [
-        ({"cpu": "AMD EPYC 9R14 96-Core Processor", "gpu": None}, "cpu", "cpu-amd-epyc-9r14-96-core"),
-        ({"cpu": "Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz", "gpu": None}, "cpu", "cpu-intel-core-i7-8650u"),
-        ({"cpu": "AMD EPYC", "gpu": "NVIDIA H200"}, "cuda", "nvidia-h200"),
-        ({"cpu": "arm", "gpu": None}, "mps", "mps"),
-    ],
-)
-def test_hardware_is_named_in_file_names(modules, environment, device, expected):
-    assert modules.figures.device_slug({"instruction_sets": ["avx2"], **environment}, device) == expected
-
-
-def test_the_hash_of_the_code_is_that_of_the_files_training_consists_of(modules, monkeypatch, tmp_path):
-    figures = modules.figures
-    before = figures.code_sha256()
-    monkeypatch.setattr(figures.cifarlab, "__file__", str(tmp_path / "__init__.py"))
-    (tmp_path / "device.py").write_text("a = 1\n")
-    one = figures.code_sha256()
-    (tmp_path / "export.py").write_text("has no part in training\n")
-    assert figures.code_sha256() == one
-    (tmp_path / "device.py").write_text("a = 2\n")
-    assert len({before, one, figures.code_sha256()}) == 3
-
-
-def test_everything_training_imports_is_in_the_hash_or_decides_nothing(modules):
-    code = "import sys, cifarlab.commands.train; print(*(m for m in sys.modules if m.startswith('cifarlab.')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    rooms = {name.split(".")[1] for name in done.stdout.split()}
-    hashed = {name.removesuffix(".py").split("/")[0] for name in modules.figures._TRAINING_CODE}
-    # the configuration is compared as such, the others only describe
-    describe = {
-        "config",
-        "config_yaml",
-        "diagnosis",
-        "environment",
-        "errors",
-        "machine",
-        "metrics",
-        "plots",
-        "ranks",
-        "run",
-        "strict_yaml",
-    }
-    assert rooms - hashed <= describe
