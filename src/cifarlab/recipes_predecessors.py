@@ -252,7 +252,7 @@ def parallel3_today() -> Config:
 
     Command: cifarlab train parallel3_today
 
-    Measured: test accuracy 81.84 % (n = 2 of 3 seeds) with test-time views, 2026-11-22:
+    Measured: test accuracy 81.83 % (n = 3 seeds) with test-time views, 2026-11-22:
     docs/results/parallel3_today_cpu-amd-epyc.json.
     """
     return Config(
