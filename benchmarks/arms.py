@@ -259,7 +259,7 @@ def warm_up(arm: Arm) -> None:
     It is judged on training images: test is read for figures only.
     """
     splits, config = arm.splits, arm.with_seed(0)
-    # one epoch sees every shape: low resolutions are shares of a run, however long it is
+    # one epoch sees every size: low resolutions are shares of a run, however long it is
     config = replace(config, train=replace(config.train, epochs=min(1.0, config.train.epochs)))
     run = train(config, name=f"bench-{arm.recipe}-warm-up", splits=splits)
     size = len(splits.test or splits.val or splits.train)

@@ -5,11 +5,13 @@ from cifarlab import device as device_module
 from cifarlab.device import (
     Bf16Check,
     autocast,
+    c_compiler,
     check_bf16_on_cpu,
     choose_device,
     choose_precision,
     cpp_compiler,
     decide_compile,
+    full_fp32,
 )
 from cifarlab.errors import UsageError
 from cifarlab.seeding import derive_generator, derive_seed
@@ -87,9 +89,14 @@ def test_fp32_on_an_nvidia_gpu_is_not_rounded_to_tf32():
         return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
 
     before = settings()
-    with autocast(torch.device("cuda"), "fp32"):
-        assert settings() == ("ieee", "ieee")
-    assert settings() == before
+    cuda = torch.device("cuda")
+    for context in (autocast(cuda, "fp32"), full_fp32(cuda, "fp32")):
+        with context:
+            assert settings() == ("ieee", "ieee")
+        assert settings() == before
+    for context in (full_fp32(cuda, "bf16"), full_fp32(CPU, "fp32")):
+        with context:
+            assert settings() == before
 
 
 def test_autocast_sets_the_dtype_of_convolutions():
@@ -125,7 +132,22 @@ def test_a_run_that_cannot_compile_trains_without_and_says_so(monkeypatch, compi
     assert not compiles
     assert ("Python.h" if compiler else "C++ compiler") in line
     assert decide_compile(False, CPU) == (False, "")
-    assert decide_compile(True, torch.device("cuda")) == (True, "")
+
+
+@pytest.mark.parametrize(("compiler", "headers"), [("", True), ("/usr/bin/gcc", False)])
+def test_compiling_for_a_gpu_takes_a_c_compiler(monkeypatch, compiler, headers):
+    """Triton builds a launcher for each kernel with it."""
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(device_module, "cpp_compiler", lambda: "")
+    monkeypatch.setattr(device_module, "c_compiler", lambda: compiler)
+    monkeypatch.setattr(device_module, "has_python_headers", lambda: headers)
+    compiles, line = decide_compile(True, cuda)
+    assert not compiles
+    assert ("Python.h" if compiler else "a C compiler") in line
+    assert decide_compile(False, cuda) == (False, "")
+    monkeypatch.setattr(device_module, "c_compiler", lambda: "/usr/bin/gcc")
+    monkeypatch.setattr(device_module, "has_python_headers", lambda: True)
+    assert decide_compile(True, cuda) == (True, "")
 
 
 def test_the_compiler_is_the_one_the_environment_names(monkeypatch, tmp_path):
@@ -136,3 +158,19 @@ def test_the_compiler_is_the_one_the_environment_names(monkeypatch, tmp_path):
     assert cpp_compiler() == str(compiler)
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     assert cpp_compiler() == ""
+    monkeypatch.setenv("CC", str(compiler))
+    assert c_compiler() == str(compiler)
+    monkeypatch.setenv("CC", str(tmp_path / "none"))
+    assert c_compiler() == ""
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert c_compiler() == ""
+    compiler.rename(tmp_path / "clang")
+    assert c_compiler() == str(tmp_path / "clang")
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_that_only_emulates_bf16_trains_in_fp32(monkeypatch, native, expected):
+    """As NVIDIA's cards before Ampere do, which torch calls supported all the same."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert choose_precision("auto", torch.device("cuda")) == (expected, "")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cifarlab.device import autocast
+from cifarlab.device import autocast, full_fp32
 from cifarlab.models.convolution import weight_gradient
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -90,7 +90,8 @@ def measure_convolutions(
     for convolution in convolutions:
         for precision in precisions:
             passes = _passes(convolution, DTYPES[precision], device)
-            gflops = (convolution.flops / _median_seconds(work, device, clock) / 1e9 for work in passes)
+            with full_fp32(device, precision):
+                gflops = [convolution.flops / _median_seconds(work, device, clock) / 1e9 for work in passes]
             rates.append(Rate(convolution, precision, *gflops))
     return rates
 
@@ -164,8 +165,9 @@ def convolution_error(device: torch.device, precision: str) -> float:
 
         x, w, g = (t.to(device).contiguous(memory_format=torch.channels_last) for t in (images, filters, weights))
         x, w = x.requires_grad_(), w.requires_grad_()
-        y = F.conv2d(x, w)
-        computed = (y, *torch.autograd.grad(y, (x, w), g))
+        with full_fp32(device, precision):
+            y = F.conv2d(x, w)
+            computed = (y, *torch.autograd.grad(y, (x, w), g))
         for part, right in zip(computed, reference, strict=True):
             error = ((part.cpu().double() - right).norm() / right.norm()).item()
             worst = error if not error <= worst else worst  # keeps a NaN

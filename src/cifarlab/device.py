@@ -25,6 +25,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _MAX_RELATIVE_ERROR = 0.02  # bf16 keeps 8 bits: one rounding is 0.4 %, a few of them stay well below this
 _MIN_SPEEDUP = 1.15  # less is within the noise of so short a measurement
 _ROUNDS = 7
+_CPP = "a C++ compiler (g++)"
 _HOPELESS_SPEEDUP = 0.5  # no noise turns twice the speed into this; emulated, a round takes a third of a second
 
 
@@ -61,8 +62,14 @@ def cpp_compiler() -> str:
     return shutil.which(os.environ.get("CXX") or default) or ""
 
 
+def c_compiler() -> str:
+    """Return the path of the C compiler that Triton would take, without which no GPU is compiled for; empty if none."""
+    named = os.environ.get("CC")
+    return next(filter(None, map(shutil.which, [named] if named else ["gcc", "clang"])), "")
+
+
 def has_python_headers() -> bool:
-    """Return whether Python.h is there, without which torch.compile cannot build for a CPU."""
+    """Return whether Python.h is there, without which torch.compile cannot build."""
     return Path(sysconfig.get_paths()["include"], "Python.h").is_file()
 
 
@@ -72,22 +79,28 @@ def decide_compile(requested: bool, device: torch.device) -> tuple[bool, str]:
     Returns:
         Whether to, and a line for the user where that is not what was asked for ('' if it is).
     """
-    if not requested or device.type != "cpu" or (cpp_compiler() and has_python_headers()):
+    compiler, what = (c_compiler(), "a C compiler (gcc)") if device.type == "cuda" else (cpp_compiler(), _CPP)
+    if not requested or (compiler and has_python_headers()):
         return requested, ""
-    missing = "Python.h (python3-dev)" if cpp_compiler() else "a C++ compiler (g++)"
+    missing = "Python.h (python3-dev)" if compiler else what
     return False, f"train.compile needs {missing}, which is not installed; training without it, more slowly"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the context in which convolutions and products run in the given precision ('fp32', 'bf16', 'fp16')."""
-    if precision == "fp32":
-        return _without_tf32() if device.type == "cuda" else contextlib.nullcontext()
-    return torch.autocast(device.type, _DTYPES[precision])
+    return full_fp32(device, precision) if precision == "fp32" else torch.autocast(device.type, _DTYPES[precision])
 
 
 @contextlib.contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Keep NVIDIA's convolutions and products from rounding fp32 to 10 bits, which torch lets convolutions do."""
+def full_fp32(device: torch.device, precision: str) -> Iterator[None]:
+    """Keep NVIDIA's convolutions and products from rounding fp32 to 10 bits, which torch lets convolutions do.
+
+    Backward passes, which do not lie in :func:`autocast`, need it as well. Nothing is changed in other precisions, in
+    which the optimiser's own fp32 may be rounded, nor on other devices.
+    """
+    if device.type != "cuda" or precision != "fp32":
+        yield
+        return
     places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
     for place in places:
@@ -95,8 +108,8 @@ def _without_tf32() -> Iterator[None]:
     try:
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        for place, previous in zip(places, before, strict=True):
+            place.fp32_precision = previous
 
 
 @dataclass(frozen=True)
@@ -180,7 +193,8 @@ def choose_precision(requested: str, device: torch.device) -> tuple[str, str]:
         figures = f"error {check.relative_error:.2%}, {check.speedup:.2f} times the speed of fp32"
         return "fp32", f"bf16 is not right or not faster on this processor ({figures}); training in fp32"
     if requested == "auto":
-        return ("bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"), ""
+        in_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bf16" if in_bf16 else "fp32"), ""
     if requested == "fp16" and device.type == "cpu":
         return "fp32", "fp16 is slow on processors; training in fp32"
     return requested, ""

@@ -114,7 +114,8 @@ def cutmix_batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Paste one box of the partner into every image; targets are mixed by the area that remains.
 
-    The box has the image's proportions and, before it is cut at the border, the area 1 - share.
+    The box has the image's proportions and, before it is cut at the border, the area 1 - share. Its centre lies in main
+    memory, where its area can be had without waiting for a GPU.
 
     References:
         Yun et al., "CutMix: regularization strategy to train strong classifiers", arXiv 1905.04899.
@@ -123,8 +124,17 @@ def cutmix_batch(
     side = math.sqrt(1 - share)
     mask = box_mask((height, width), centre_2.view(1, 2), (round(height * side), round(width * side)))
     kept = 1 - mask.float().mean().item()
-    images = torch.where(mask, images_NCHW[partner_N], images_NCHW)
+    images = torch.where(without_waiting(mask, images_NCHW.device), images_NCHW[partner_N], images_NCHW)
     return images, torch.lerp(targets_NK[partner_N], targets_NK, kept)
+
+
+def without_waiting(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy drawn numbers from main memory to a device.
+
+    To a GPU from memory that the system cannot move: from any other the processor would wait until the GPU has done all
+    it was told before, at every step.
+    """
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
 @dataclass(frozen=True)
@@ -166,15 +176,18 @@ def augment_batch(
     """
     device, part = images_NCHW.device, part or Part(slice(None), len(images_NCHW))
 
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.rand(part.batch_size, *shape, generator=generator)[part.rows]
+
     def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(part.batch_size, *shape, generator=generator)[part.rows].to(device)
+        return without_waiting(drawn(*shape), device)
 
     if config.flip == "random":
         flip_N = uniform() < 0.5
     shift_N2 = None
     if config.translate:
         shift = torch.randint(-config.translate, config.translate + 1, (part.batch_size, 2), generator=generator)
-        shift_N2 = shift[part.rows].to(device)
+        shift_N2 = without_waiting(shift[part.rows], device)
     images = place_batch(images_NCHW, flip_N, shift_N2).float() / 255
     if config.crop_scale < 1 or config.rotate:
         angle = (2 * uniform() - 1) * math.radians(config.rotate)
@@ -184,8 +197,8 @@ def augment_batch(
         factors = 1 + (2 * uniform(2) - 1) * config.color_jitter
         images = jitter_batch(images, factors[:, 0], factors[:, 1])
     if config.cutout:
-        size = torch.tensor(images.shape[-2:], device=device)
-        images = cutout_batch(images, (uniform(2) * size).long(), config.cutout)
+        centre_N2 = (drawn(2) * torch.tensor(images.shape[-2:])).long()
+        images = cutout_batch(images, without_waiting(centre_N2, device), config.cutout)
     if config.mixup or config.cutmix:
         return _mix(images, F.one_hot(labels_N, num_classes).float(), config, generator)
     return images, labels_N
@@ -198,11 +211,11 @@ def _mix(
     coin = torch.rand((), generator=generator).item()
     use_cutmix = config.cutmix > 0 and (config.mixup == 0 or coin < 0.5)
     share = _draw_beta(config.cutmix if use_cutmix else config.mixup, generator)
-    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    partner = without_waiting(torch.randperm(len(images), generator=generator), images.device)
     if not use_cutmix:
         return mixup_batch(images, targets, partner, share)
     size = torch.tensor(images.shape[-2:])
-    centre = (torch.rand(2, generator=generator) * size).long().to(images.device)
+    centre = (torch.rand(2, generator=generator) * size).long()
     return cutmix_batch(images, targets, partner, centre, share)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from cifarlab.config import Config
-from cifarlab.data.augment import Part, augment_batch, looks_at_whole_batch
+from cifarlab.data.augment import Part, augment_batch, looks_at_whole_batch, without_waiting
 from cifarlab.data.imageset import ImageSet
 from cifarlab.seeding import derive_generator
 
@@ -61,9 +61,10 @@ class BatchLoader:
         """Draw the order, and which images alternating flip mirrors: by coin in epoch 0, in turn afterwards."""
         seed, num = self._config.train.seed, len(self._labels_N)
         self._epoch = epoch
-        self._order_N = torch.randperm(num, generator=derive_generator(seed, "order", epoch)).to(self._device)
+        order_N = torch.randperm(num, generator=derive_generator(seed, "order", epoch))
+        self._order_N = without_waiting(order_N, self._device)
         coin_N = torch.rand(num, generator=derive_generator(seed, "flip")) < 0.5
-        self._flip_N = (coin_N ^ bool(epoch % 2)).to(self._device)
+        self._flip_N = without_waiting(coin_N ^ bool(epoch % 2), self._device)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the batch of a step, or this loader's rows of it: the same as if the whole were made and cut.

@@ -13,9 +13,10 @@ from cifarlab.device import autocast
 from cifarlab.models import ImageClassifier, fused
 from cifarlab.models.speednet import Speednet
 from cifarlab.training.checkpoint import TrainState
-from cifarlab.training.schedule import training_size
+from cifarlab.training.phases import enter_phase, phase_at, phases
 
 _FEW = 8
+_MOST_COMPILED = 64
 
 
 def compiled(config: Config, model: nn.Module, device: torch.device) -> nn.Module:
@@ -27,7 +28,14 @@ def compiled(config: Config, model: nn.Module, device: torch.device) -> nn.Modul
     if isinstance(model.network, Speednet) and device.type == "cpu":
         model.network.fuse(config.train.compile)
         return model
-    return torch.compile(model) if config.train.compile else model  # type: ignore[return-value]
+    if not config.train.compile:
+        return model
+    import torch._dynamo.config as settings  # loads the compiler: most of a second
+
+    # each phase of each recipe of this process counts; beyond the limit torch would go on without compiling
+    settings.recompile_limit = max(settings.recompile_limit, _MOST_COMPILED)
+    # batches of another size, of a benchmark's next recipe, are not to be taken for sizes that vary
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
 
 
 def will_compile_loops(state: TrainState, device: torch.device, num_ranks: int) -> bool:
@@ -49,18 +57,18 @@ def warm_up(
     loader: BatchLoader,
     device: torch.device,
 ) -> None:
-    """Have everything compiled, for every resolution, before the clock runs, and put back what that changed.
+    """Have everything compiled, for every phase of the run, before the clock runs, and put back what that changed.
 
-    Loops on a CPU are the same for every resolution and number of images, so that a few images at one are enough.
+    Loops on a CPU are the same for every phase and number of images, so that a few images in the last are enough.
     """
     model = state.model
     assert isinstance(model, ImageClassifier)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
     loops_only = isinstance(model.network, Speednet) and device.type == "cpu"
-    shares = [0.0, *(until for until, _ in config.train.low_resolution if until < 1)]
-    for share in shares[-1:] if loops_only else shares:
-        model.preprocess.image_size = training_size(config, share)
+    to_come = phases(config, loader.plan)
+    for phase in to_come[-1:] if loops_only else to_come:
+        enter_phase(model, phase)
         images_NCHW, *_ = loader.batch(0)
         images_NCHW = images_NCHW[:_FEW] if loops_only else images_NCHW
         with autocast(device, state.progress.precision):
@@ -68,3 +76,6 @@ def warm_up(
         logits_NK.float().sum().backward()  # type: ignore[no-untyped-call]
     model.load_state_dict(before)
     model.zero_grad(set_to_none=True)
+    enter_phase(model, phase_at(config, loader.plan, state.progress.step))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cifarlab.config import Config
 from cifarlab.data.imageset import ImageSet, Splits
 from cifarlab.data.loader import BatchLoader, make_plan
-from cifarlab.device import autocast, keep_freed_memory
+from cifarlab.device import autocast, full_fp32, keep_freed_memory
 from cifarlab.errors import NonFiniteLossError, StoppedError
 from cifarlab.inference import predict_logits
 from cifarlab.models import ImageClassifier, build_model, fit_to_images
@@ -29,6 +29,7 @@ from cifarlab.training.checkpoint import Progress, TrainState, pack_state
 from cifarlab.training.compiling import compiled, warm_up
 from cifarlab.training.distributed import ALONE, Replica, World, shared_logits
 from cifarlab.training.optim import build_optimizers, set_learning_rate
+from cifarlab.training.phases import enter_phase, phase_at
 from cifarlab.training.schedule import schedule_factor, training_size
 from cifarlab.training.suitability import require_suitable
 
@@ -76,12 +77,6 @@ class Fit:
     world: World = ALONE
     unread: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     """Loss and number of correct images of the steps not yet read back from the device."""
-
-    @property
-    def whitening_frozen(self) -> bool:
-        """Whether the bias of speednet's first layer is no longer trained."""
-        epochs_done = self.state.progress.step / self.loader.plan.steps_per_epoch
-        return epochs_done >= self.config.train.freeze_whitening
 
 
 def judged_model(state: TrainState) -> ImageClassifier:
@@ -156,7 +151,7 @@ def fit(
         forward=Replica(state.model, model) if world.size > 1 else model,
         world=world,
     )
-    with global_batch_norm(state.model, enabled=world.size > 1):
+    with global_batch_norm(state.model, enabled=world.size > 1), full_fp32(device, state.progress.precision):
         if config.train.compile:
             warm_up(config, state, fitting.forward, fitting.loader, device)
         while state.progress.step < fitting.loader.plan.num_steps and not _stopped_early(fitting):
@@ -222,9 +217,7 @@ def _step(fitting: Fit) -> None:
         place = (fitting.world.rank,) if fitting.world.size > 1 else ()  # every rank drops out of its images on its own
         torch.manual_seed(derive_seed(config.train.seed, "dropout", step, *place))
     set_learning_rate(state.optimizers, _learning_rate_factor(fitting))
-    model.preprocess.image_size = training_size(config, step / fitting.loader.plan.num_steps)
-    if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:
-        model.network.whiten.bias.requires_grad_(not fitting.whitening_frozen)
+    enter_phase(model, phase_at(config, fitting.loader.plan, step))
     images_NCHW, targets, labels_N = fitting.loader.batch(step)
     with autocast(fitting.device, state.progress.precision):
         logits_NK = fitting.forward(images_NCHW)
