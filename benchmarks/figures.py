@@ -20,7 +20,16 @@ from cifarlab.run import write_text
 from cifarlab.stats import mean_and_sd, t_interval
 
 # what decides a run beside its configuration; a change elsewhere does not keep a measurement from being continued
-_TRAINING_CODE = ("data", "models", "training", "commands/train.py", "device.py", "inference.py", "seeding.py")
+_TRAINING_CODE = (
+    "data",
+    "models",
+    "training",
+    "commands/train.py",
+    "config.py",  # the defaults: a file holds only what differs from them
+    "device.py",
+    "inference.py",
+    "seeding.py",
+)
 # what must be equal for two runs to stand in one file, beside the machine
 _SAME_WORK = ("recipe", "split", "arms", "wall", "max_minutes", "clocks", "config", "code_sha256")
 _SAME_FACTS = ("num_train", "precision")  # once there is a run

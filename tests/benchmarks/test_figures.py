@@ -109,9 +109,7 @@ def test_everything_training_imports_is_in_the_hash_or_decides_nothing(modules):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rooms = {name.split(".")[1] for name in done.stdout.split()}
     hashed = {name.removesuffix(".py").split("/")[0] for name in modules.figures._TRAINING_CODE}
-    # the configuration is compared as such, the others only describe
     describe = {
-        "config",
         "config_yaml",
         "diagnosis",
         "environment",

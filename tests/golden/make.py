@@ -1,8 +1,9 @@
 """The first losses of every fast recipe on fixed images, which tests/test_golden_losses.py compares with stored ones.
 
-    python tests/golden/make.py [RECIPE ...]
+    python tests/golden/make.py [RECIPE ...] [defaults]
 
 writes tests/golden/<recipe>.json anew: after a change of a recipe or of the mathematics that is meant, and only then.
+``defaults`` writes the default of every field of the configuration.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 
 from cifarlab.commands.train import train
 from cifarlab.config import Config, ModelConfig
+from cifarlab.config_yaml import config_to_yaml
 from cifarlab.data import ImageSet, Splits
 from cifarlab.data.loader import make_plan
 from cifarlab.errors import StoppedError
@@ -31,9 +33,11 @@ from cifarlab.recipes import RECIPES, load_recipe
 from cifarlab.training.loop import Hooks, StepReport
 
 FOLDER = Path(__file__).resolve().parent
+DEFAULTS = FOLDER / "defaults.yaml"
 NUM_STEPS = 10
 _STEPS_PER_EPOCH = 4  # so that ten steps see two changes of epoch or more
 _BATCH_SIZE = 32
+_NUM_EVALUATED = 40
 _MOST_FLOPS = 1.2e11  # in ten steps: about two seconds of one thread
 
 
@@ -97,10 +101,16 @@ def _flops(model: ModelConfig) -> int:
     return NUM_STEPS * _BATCH_SIZE * training_flops_per_image(network, 32)
 
 
-def first_losses(config: Config, steps: int = NUM_STEPS) -> list[float]:
-    """Train on the fixed images, on one thread, and return the losses of so many of the ten steps."""
+def first_losses(config: Config, steps: int = NUM_STEPS) -> tuple[list[float], list[float]]:
+    """Train on the fixed images, on one thread.
+
+    Returns:
+        The losses of so many of the ten steps, and after every epoch the loss of the model as it is evaluated, which
+        alone shows the running statistics of batch norm, a moving average and the like.
+    """
     images = make_images(_STEPS_PER_EPOCH * config.train.batch_size)
     losses: list[float] = []
+    evaluated: list[float] = []
     before = 0.0
 
     def note(report: StepReport) -> None:
@@ -110,10 +120,14 @@ def first_losses(config: Config, steps: int = NUM_STEPS) -> list[float]:
         losses.append(report.loss * done - (before if done > 1 else 0.0))
         before = report.loss * done
 
-    hooks = Hooks(on_step=note, stop_signal=lambda: signal.SIGTERM * (len(losses) >= steps))
+    hooks = Hooks(
+        on_step=note,
+        on_epoch=lambda record: evaluated.append(record["val/loss"]),
+        stop_signal=lambda: signal.SIGTERM * (len(losses) >= steps),
+    )
     with _double_precision(), suppress(StoppedError):
-        train(config, splits=Splits(images, None, None, "golden", ""), hooks=hooks)
-    return losses
+        train(config, splits=Splits(images, make_images(_NUM_EVALUATED), None, "golden", ""), hooks=hooks)
+    return losses, evaluated
 
 
 @contextmanager
@@ -139,11 +153,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CIFARLAB_RUNS"] = folder
         for name in sys.argv[1:] or golden_recipes():
+            if name == "defaults":
+                DEFAULTS.write_text(config_to_yaml(Config()), encoding="utf-8")
+                continue
             config = small_config(name)
+            losses, evaluated = first_losses(config)
             content = {
                 "torch": torch.__version__,
                 "widths": list(config.model.speednet.widths),
-                "losses": first_losses(config),
+                "losses": losses,
+                "evaluated": evaluated,
             }
             path = FOLDER / f"{name}.json"
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
