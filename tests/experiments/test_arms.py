@@ -42,7 +42,7 @@ def test_a_grid_is_every_combination_once_the_last_field_fastest():
     assert [tuple(arm.overrides.values()) for arm in arms] == expected
     configs = [trial_config(spec_of(arms), arm, 0) for arm in arms]
     assert [(c.model.convnet.activation, c.augment.flip) for c in configs] == expected
-    assert arms[1].label == "activation=relu, flip=random"
+    assert arms[1].label == "activation=relu + flip=random"
 
 
 def test_trials_are_interleaved_over_seeds():
@@ -101,7 +101,7 @@ def test_labels_say_what_a_number_is():
     assert [arm.label for arm in expand_grid([("optimizer.lr", [0.1, 0.05])], CONVNET)] == ["lr=0.1", "lr=0.05"]
     assert [arm.label for arm in expand_grid([("model.convnet.activation", ["relu"])], CONVNET)] == ["relu"]
     both = expand_grid([("train.batch_size", [1]), ("evaluate.batch_size", [2])], CONVNET)
-    assert both[0].label == "train.batch_size=1, evaluate.batch_size=2"
+    assert both[0].label == "train.batch_size=1 + evaluate.batch_size=2"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,7 @@ def test_labels_say_what_a_number_is():
         ([Arm("a"), Arm("b", {"optimizer.lr": 0.05})], "arms 'a' and 'b' are the same configuration"),
         ([Arm("a"), Arm("a", {"optimizer.lr": 0.5})], "two arms are called 'a'"),
         ([Arm("a", {"model.convnet.stages": [[1, 8]] * 6})], "arm 'a': "),
+        ([Arm("a", {"train.low_resolution": [[0.5, 12]]})], "arm 'a': train.low_resolution needs a network that takes"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_the_first_trial(arms, message):
@@ -126,7 +127,7 @@ def test_a_grid_without_effect_is_refused_but_the_best_of_a_search_over_networks
     """There, a trial carries the values of all networks' fields; a grid would train the same thing twice."""
     fields = {"model.name": "resnet", "model.convnet.dropout": 0.3}
     check_spec(spec_of([Arm("t7", fields)]))
-    with pytest.raises(UsageError, match=r"arm 'name=resnet, dropout=0\.1': model\.convnet\.dropout has no"):
+    with pytest.raises(UsageError, match=r"arm 'name=resnet \+ dropout=0\.1': model\.convnet\.dropout has no"):
         expand_grid([("model.name", ["convnet", "resnet"]), ("model.convnet.dropout", [0.1, 0.2])], CONVNET)
     with pytest.raises(UsageError, match=r"arm 'mine': model\.convnet\.dropout has no effect"):
         make_arm("mine", fields, CONVNET)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from pathlib import Path
 
 import pytest
 from tests.experiments.workers import ONE_OF_EACH
@@ -9,7 +10,7 @@ from tests.experiments.workers import ONE_OF_EACH
 from cifarlab.cli_arguments import TrainArguments
 from cifarlab.cli_tools import parse
 from cifarlab.commands.doctor import training_work
-from cifarlab.config import Config
+from cifarlab.config import AugmentConfig, Config
 from cifarlab.config_yaml import config_to_dict
 from cifarlab.errors import UsageError
 from cifarlab.experiments.ablation import ablation_arms
@@ -18,11 +19,54 @@ from cifarlab.experiments.fields import with_values
 from cifarlab.experiments.page import flag
 from cifarlab.experiments.presets import PRESETS, preset_spec
 from cifarlab.experiments.study import trial_config
-from cifarlab.recipes import load_recipe
+from cifarlab.recipes import RECIPES, load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def configs(spec):
     return {arm.label: trial_config(spec, arm, 0) for arm in spec.arms}
+
+
+NETWORKS = ["conv-pool-conv", "deeper convnet", "mixconv", "resnet20", "speednet"]
+OPTIMISERS = {"sgd": (0.02, 0.05, 0.125), "adamw": (0.001, 0.0025, 0.006), "muon": (0.05, 0.125, 0.3)}
+ARMS = {
+    "architectures": [f"{name} (3 epochs)" for name in NETWORKS]
+    + [f"{name} (equal compute)" for name in NETWORKS if name != "deeper convnet"],
+    "activations": ["relu", "gelu", "silu", "tanh", "sigmoid"],
+    "regularisers": ["none", "weight decay", "dropout", "batch norm", "label smoothing", "augmentation", "all"],
+    "optimisers": [f"{name} lr={rate:g}" for name, rates in OPTIMISERS.items() for rate in rates],
+    "batch-size": ["64, lr=0.025", "128, lr=0.05", "256, lr=0.1", "512, lr=0.2", "1024, lr=0.4"],
+    "learning-rate": ["lr=0.003", "lr=0.01", "lr=0.03", "lr=0.1", "lr=0.3"],
+    "seeds": ["fast70"],
+    "ablation": [
+        "fast90 as it is",
+        "without low resolution",
+        "without label smoothing",
+        "without weight decay",
+        "without flip",
+        "without shifts",
+        "without a schedule",
+        "flips by coin",
+        "SGD instead of Muon",
+        "whitening bias never frozen",
+    ],
+}
+SEEDS = {"architectures": 4, "optimisers": 3, "seeds": 20}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_preset_has_the_arms_and_seeds_that_the_documentation_tells(name):
+    spec = preset_spec(name)
+    assert [arm.label for arm in spec.arms] == ARMS[name]
+    assert spec.seeds == SEEDS.get(name, 5)
+    rows = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (row for row in rows if row.startswith(f"| `{name}` |"))
+    assert row.endswith(f"| {len(spec.arms)} x {spec.seeds} |")
+
+
+def test_every_preset_is_told_of_above():
+    assert set(ARMS) == set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -59,13 +103,13 @@ def test_architectures_at_equal_compute_differ_by_less_than_a_step():
         return training_work(config, 50_000, 10)[0]
 
     found = configs(preset_spec("architectures"))
-    epochs = {config.train.epochs for label, config in found.items() if label.endswith("3 epochs")}
+    epochs = {config.train.epochs for label, config in found.items() if label.endswith("(3 epochs)")}
     assert epochs == {3.0}
-    reference = pflop(found["deeper convnet, 3 epochs"])
-    equal = {label: pflop(config) for label, config in found.items() if label.endswith("equal compute")}
+    reference = pflop(found["deeper convnet (3 epochs)"])
+    equal = {label: pflop(config) for label, config in found.items() if label.endswith("(equal compute)")}
     assert len(equal) == 4
     assert list(equal.values()) == pytest.approx([reference] * 4, rel=1e-3)
-    families = [config.model.name for label, config in found.items() if label.endswith("3 epochs")]
+    families = [config.model.name for label, config in found.items() if label.endswith("(3 epochs)")]
     assert families == ["convnet", "convnet", "mixconv", "resnet", "speednet"]
     shared = {repr((c.optimizer, c.schedule, c.augment, c.data)) for c in found.values()}
     assert len(shared) == 1, "architectures differ in nothing but the network and the epochs"
@@ -97,6 +141,45 @@ def test_the_learning_rate_grows_with_the_batch():
     assert rates == pytest.approx([0.05 / 128] * 5, rel=0.01)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_without_regularisers_there_is_none_whatever_the_recipe(name):
+    base = load_recipe(name)
+    if base.model.name in ("speednet", "resnet"):  # whose normalisation cannot be left out
+        with pytest.raises(UsageError, match="preset regularisers does not fit"):
+            preset_spec("regularisers", recipe=base)
+        return
+    spec = preset_spec("regularisers", recipe=base)
+    check_spec(spec)
+    config = configs(spec)["none"]
+    network = getattr(config.model, config.model.name)
+    assert network.dropout == getattr(network, "block_dropout", 0) == 0
+    assert getattr(network, "head_dropout", -1) == -1  # as the other
+    assert getattr(network, "norm", "none") == "none"
+    assert dataclasses.replace(config.augment, flip="none") == AugmentConfig(flip="none") == config.augment
+    assert config.train.label_smoothing == config.train.ema == config.optimizer.weight_decay == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_architectures_can_be_compared_in_the_way_of_every_recipe(name):
+    spec = preset_spec("architectures", recipe=load_recipe(name))
+    check_spec(spec)
+    assert not any(config.train.low_resolution for config in configs(spec).values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_ablation_finds_every_dropout_and_a_warm_up(name):
+    base = load_recipe(name)
+    spec = preset_spec("ablation", recipe=base)
+    network = getattr(base.model, base.model.name)
+    rates = [getattr(network, field, 0) for field in ("dropout", "head_dropout", "block_dropout")]
+    found = configs(spec)
+    assert ("without dropout" in found) == (max(rates) > 0)
+    if "without dropout" in found:
+        left = getattr(found["without dropout"].model, base.model.name)
+        assert max(getattr(left, field, 0) for field in ("dropout", "head_dropout", "block_dropout")) <= 0
+    assert ("without warm-up" in found) == (base.schedule.warmup > 0 and base.schedule.name != "one_cycle")
+
+
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_an_ablation_leaves_out_one_thing_at_a_time(name):
     base = load_recipe(name)
@@ -104,23 +187,7 @@ def test_an_ablation_leaves_out_one_thing_at_a_time(name):
     assert arms[0].overrides == {}
     check_spec(dataclasses.replace(preset_spec("ablation", recipe=base), name="x"))
     for arm in arms[1:]:
-        assert len(arm.overrides) == 1 or arm.label == "SGD instead of Muon"
-
-
-def test_the_ablation_of_fast90_covers_its_ingredients():
-    labels = [arm.label for arm in preset_spec("ablation").arms]
-    assert labels == [
-        "fast90 as it is",
-        "without low resolution",
-        "without label smoothing",
-        "without weight decay",
-        "without flip",
-        "without shifts",
-        "without a schedule",
-        "flips by coin",
-        "SGD instead of Muon",
-        "whitening bias never frozen",
-    ]
+        assert len(arm.overrides) == 1 or arm.label in ("SGD instead of Muon", "without dropout")
 
 
 def test_a_preset_takes_another_recipe_as_long_as_it_is():

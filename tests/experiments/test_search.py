@@ -215,6 +215,10 @@ def test_a_search_survives_its_storage_as_it_was():
             {"dimensions": ("data.image_size=32,8", "model.stages=[[1,4]],[[1,4],[1,8],[1,8],[1,8]]")},
             r"no network can be built with data\.image_size=8 with model\.convnet\.stages",
         ),
+        (
+            {"dimensions": ("train.low_resolution=[],[[0.5,12]]",), "pruner": "none"},
+            "train.low_resolution needs a network that takes 12",
+        ),
         ({"seeds_per_trial": 0}, "at least one seed"),
         ({"name": "a/b"}, "a study's name is made of"),
         ({"name": "x" * 81}, "at most 80 of them"),

@@ -78,6 +78,18 @@ def test_one_seed_says_nothing_about_differences(tmp_path):
     assert answer.startswith("Only relu has two seeds or more: nothing can be said about differences.")
 
 
+def test_a_mean_of_seeds_is_no_single_draw(tmp_path):
+    answer, _ = told({"a": [0.5, 0.52], "b": [0.4]}, tmp_path)
+    assert answer == (
+        "Only a has two seeds or more: nothing can be said about differences. The highest figure is a's, 51.00 %, but "
+        "the others are single draws, and the order of the arms may be luck."
+    )
+    answer, _ = told({"a": [0.5, 0.52], "b": []}, tmp_path)
+    assert answer.endswith(
+        "nothing can be said about differences. Its mean is 51.00 %; of the other arms none has a result."
+    )
+
+
 def test_a_hint_is_called_a_hint(tmp_path):
     values = {
         "a": [0.740, 0.744, 0.742],
@@ -112,6 +124,17 @@ def test_every_claim_in_the_text_is_supported(seed, tmp_path):
     if match := re.match(r"(.*) lead and cannot be told apart", text):
         leaders = re.findall(r"[A-F]", match[1])
         assert not any((a, b) in supported for a in leaders for b in leaders)
+        assert all((a, b) in supported for a in leaders for b in set("ABCDEF") - set(leaders))
+
+
+def test_an_arm_leads_only_if_it_beats_all_that_do_not(tmp_path):
+    """The second cannot be told apart from the best, nor from the third, which the best beats."""
+    steps = [-0.004, -0.002, 0.0, 0.002, 0.004]
+    means = {"first": 0.750, "second": 0.7465, "third": 0.7425}
+    answer, _ = told({name: [mean + step for step in steps] for name, mean in means.items()}, tmp_path)
+    assert re.fullmatch(
+        r"first beats third by 0\.7 points \[.*\]; second cannot be told apart from it with 5 seeds\.", answer
+    )
 
 
 def test_failed_missing_and_single_trials_are_told(tmp_path):

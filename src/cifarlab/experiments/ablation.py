@@ -23,10 +23,12 @@ _WITHOUT: tuple[tuple[str, str, Any], ...] = (
     ("CutMix", "augment.cutmix", 0.0),
     ("colour jitter", "augment.color_jitter", 0.0),
     ("a schedule", "schedule.name", "constant"),
-    ("dropout", "model.{family}.dropout", 0.0),
     ("normalisation", "model.{family}.norm", "none"),
 )
 """Name of an ingredient, its field, and the value that stands for its absence."""
+
+_DROPOUTS = {"dropout": (0.0,), "head_dropout": (0.0, -1.0), "block_dropout": (0.0,)}
+"""Fields of the networks, and the values at which they add nothing of their own."""
 
 _SGD_INSTEAD_OF_MUON = {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.lr": 0.1}
 """A usual rate for networks with batch norm; it was not tuned, so this arm may lose more than it has to."""
@@ -43,6 +45,12 @@ def ablation_arms(config: Config) -> tuple[Arm, ...]:
         field = template.format(family=config.model.name)
         if _has(config, field) and value_of(config, field) != absent:
             arms.append(Arm(f"without {name}", {field: absent}))
+    dropouts = {f"model.{config.model.name}.{name}": absent for name, absent in _DROPOUTS.items()}
+    present = [name for name, absent in dropouts.items() if _has(config, name) and value_of(config, name) not in absent]
+    if present:
+        arms.append(Arm("without dropout", dict.fromkeys(present, 0.0)))
+    if config.schedule.warmup and config.schedule.name != "one_cycle":  # where it is the position of the peak
+        arms.append(Arm("without warm-up", {"schedule.warmup": 0.0}))
     if config.augment.flip == "alternating":
         arms.append(Arm("flips by coin", {"augment.flip": "random"}))
     if config.optimizer.name == "muon":

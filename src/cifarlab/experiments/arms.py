@@ -106,14 +106,15 @@ def expand_grid(varies: Sequence[tuple[str, Sequence[Any]]], config: Config) -> 
 
 
 def _label(overrides: dict[str, Any]) -> str:
-    """Name an arm by its values: 'relu'; 'lr=0.1', for a number says nothing alone; 'activation=relu, flip=none'."""
+    """Name an arm by its values: 'relu'; 'lr=0.1', for a number says nothing alone; 'activation=relu + flip=none'."""
     if len(overrides) == 1:
         value = next(iter(overrides.values()))
         if isinstance(value, str):
             return label(value)
     last = [name.rpartition(".")[2] for name in overrides]
     names = last if len(set(last)) == len(last) else list(overrides)
-    return ", ".join(f"{name}={label(value)}" for name, value in zip(names, overrides.values(), strict=True))
+    # no comma, which would not show where an arm ends in a list of arms
+    return " + ".join(f"{name}={label(value)}" for name, value in zip(names, overrides.values(), strict=True))
 
 
 def load_arms(path: Path, config: Config) -> tuple[Arm, ...]:

@@ -17,7 +17,7 @@ from cifarlab.config import Config
 from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.ablation import ablation_arms
 from cifarlab.experiments.arms import expand_grid, make_arm, study_base
-from cifarlab.experiments.fields import resolve_name, with_values
+from cifarlab.experiments.fields import idle_reason, resolve_name, value_of, with_values
 from cifarlab.experiments.study import Arm, StudySpec
 from cifarlab.recipes import load_recipe
 
@@ -72,10 +72,30 @@ _REGULARISERS: dict[str, Fields] = {
 }
 
 
+_OTHER_REGULARISERS: Fields = {
+    "model.convnet.head_dropout": -1.0,  # as after the stages
+    "model.mixconv.block_dropout": 0.0,
+    "train.ema": 0.0,
+    "augment.crop_scale": 1.0,
+    "augment.rotate": 0.0,
+    "augment.cutout": 0,
+    "augment.mixup": 0.0,
+    "augment.cutmix": 0.0,
+    "augment.color_jitter": 0.0,
+}
+"""What no arm adds, and every arm is without where the recipe has it."""
+
+
 def _regularisers(config: Config) -> tuple[Arm, ...]:
+    others = {
+        name: absent
+        for name, absent in _OTHER_REGULARISERS.items()
+        if not idle_reason(name, config) and value_of(config, name) != absent
+    }
+    none = {**_NO_REGULARISER, **others}
     everything = {name: value for fields in _REGULARISERS.values() for name, value in fields.items()}
     chosen = {"none": {}, **_REGULARISERS, "all": everything}
-    return _listed({label: {**_NO_REGULARISER, **fields} for label, fields in chosen.items()})(config)
+    return _listed({label: {**none, **fields} for label, fields in chosen.items()})(config)
 
 
 _OPTIMIZERS: dict[str, tuple[tuple[float, ...], Fields]] = {
@@ -130,16 +150,31 @@ _REFERENCE = "deeper convnet"
 
 
 def _architectures(config: Config) -> tuple[Arm, ...]:
-    """Give every network the configuration's epochs, and then as many as the reference's compute pays for."""
+    """Give every network the configuration's epochs, and then as many as the reference's compute pays for.
+
+    What a recipe has that not all of these networks can take is left out.
+    """
     epochs = config.train.epochs
-    equal = [make_arm(f"{label}, {epochs:g} epochs", dict(fields), config) for label, fields in _ARCHITECTURES.items()]
+    equal = [
+        make_arm(f"{label} ({epochs:g} epochs)", {**fields, **_cleared(fields["model.name"], config)}, config)
+        for label, fields in _ARCHITECTURES.items()
+    ]
     flops = dict(zip(_ARCHITECTURES, (_flops_per_image(config, arm) for arm in equal), strict=True))
     same_compute = [
-        Arm(f"{label}, equal compute", {**arm.overrides, "train.epochs": round(epochs * flops[_REFERENCE] / own, 3)})
+        Arm(f"{label} (equal compute)", {**arm.overrides, "train.epochs": round(epochs * flops[_REFERENCE] / own, 3)})
         for (label, own), arm in zip(flops.items(), equal, strict=True)
         if label != _REFERENCE  # it is the same at both
     ]
     return (*equal, *same_compute)
+
+
+def _cleared(family: str, config: Config) -> dict[str, Any]:
+    """Return the fields of a recipe that would not go with an arm's network, at their defaults."""
+    names = ["train.low_resolution"]  # a head for one size cannot take it
+    if family == "convnet":  # they belong to the recipe's own stages
+        names += ["model.convnet.kernel_size", "model.convnet.padding", "model.convnet.pool_after"]
+    defaults = {name: value_of(Config(), name) for name in names}
+    return {name: default for name, default in defaults.items() if value_of(config, name) != default}
 
 
 def _flops_per_image(config: Config, arm: Arm) -> float:

@@ -111,7 +111,9 @@ def check_search(spec: SearchSpec) -> None:
 def _check_networks(spec: SearchSpec) -> None:
     """Build every network that two fields of the space lead to; what only Config allows shows here, not in a trial."""
     first = {dimension.field: dimension.corners[0] for dimension in spec.space}
-    fields = {field for field in first if field.startswith(("model.", "data.image_size"))} - {"model.init"}
+    fields = {field for field in first if field.startswith(("model.", "data.image_size", "train.low_res"))} - {
+        "model.init"
+    }
     shaping = tuple(dimension for dimension in spec.space if dimension.field in fields)
     for chosen in corners_by_two(shaping) if shaping else ():
         try:

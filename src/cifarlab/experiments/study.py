@@ -150,14 +150,16 @@ def check_name(name: str, longest: int = LONGEST_NAME) -> None:
 
 
 def check_network(config: Config) -> None:
-    """Raise ConfigError unless the network of a configuration can be built."""
+    """Raise ConfigError unless the network of a configuration can be built, for every size it is to be trained at."""
     import torch
 
     from cifarlab.models import build_model
+    from cifarlab.training.suitability import require_low_resolutions
 
     try:
         with torch.device("meta"):  # shapes without values: the largest network takes milliseconds
             build_model(config.model, 10, config.data.image_size)
+            require_low_resolutions(config, 10)
     except (UsageError, RuntimeError, ValueError) as error:
         raise ConfigError(str(error)) from error
 

@@ -76,10 +76,13 @@ def _ranking(findings: Findings) -> str:
     if len(tested) < 2:
         top = findings.judged[0]
         few = f"Only {tested[0].label} has two seeds or more" if tested else "One seed"
-        rest = "the figures are single draws, and the order of the arms may be luck"
+        text = f"{few}: nothing can be said about differences."
+        if len(findings.judged) == 1:
+            return f"{text} Its mean is {per_cent(top.mean)}; of the other arms none has a result."
+        rest = "the others are single draws" if tested else "the figures are single draws"
         return (
-            f"{few}: nothing can be said about differences. The highest figure is {top.label}'s, "
-            f"{per_cent(top.mean)}, but {rest}."
+            f"{text} The highest figure is {top.label}'s, {per_cent(top.mean)}, but {rest}, and the order of the arms "
+            "may be luck."
         )
     best, won, level = contenders(findings)
     seeds = seeds_of(arm.n for arm in tested)
@@ -87,9 +90,7 @@ def _ranking(findings: Findings) -> str:
         return f"{best.label} is best{_of_all(len(tested), len(findings.arms))} and beats {claims(won)}."
     names = [pair.second for pair in level]
     if won:
-        leading = [arm.label for arm in tested[: 1 + len(level)]] == [best.label, *names]
-        alike = not any(pair.supported and {pair.first, pair.second} <= {best.label, *names} for pair in findings.pairs)
-        if leading and alike:
+        if _lead([best.label, *names], tested, findings.pairs):
             head = f"{listed([best.label, *names])} lead and cannot be told apart with {seeds}"
             return f"{head}; {best.label} beats {claims(won)}."
         return f"{best.label} beats {claims(won)}; {listed(names)} cannot be told apart from it with {seeds}."
@@ -107,6 +108,15 @@ def _ranking(findings: Findings) -> str:
         f"With {seeds} no difference between the {len(tested)} arms is shown; the largest, {widest.first} over "
         f"{widest.second}, is {points(widest.result.difference, widest.result.interval)}."
     )
+
+
+def _lead(names: list[str], tested: Sequence[ArmSummary], pairs: Sequence[Pair]) -> bool:
+    """Return whether these arms are the best ones, alike, and each of them told apart from every other arm."""
+    below = [arm.label for arm in tested[len(names) :]]
+    shown = {(pair.first, pair.second) for pair in pairs if pair.supported}
+    alike = not any((one, other) in shown for one in names for other in names)
+    apart = all((one, other) in shown for one in names for other in below)
+    return [arm.label for arm in tested[: len(names)]] == names and alike and apart
 
 
 def _of_all(compared: int, arms: int) -> str:

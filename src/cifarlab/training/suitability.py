@@ -27,16 +27,24 @@ def require_suitable(config: Config, train: ImageSet) -> None:
         )
     # a trial model draws weights, and a trial batch dropout; not on the meta device, where drawing loads the compiler
     with torch.random.fork_rng(devices=[]):
-        for _, size in config.train.low_resolution:
-            _require_low_resolution(config, train.num_classes, size)
+        require_low_resolutions(config, train.num_classes)
         if make_plan(config, len(train)).batch_size == 1:
             sizes = {config.data.image_size, *(size for _, size in config.train.low_resolution)}
             smallest = min(sizes)  # whose maps are the smallest
             _require_batch_of_one(build_model(config.model, train.num_classes, smallest), smallest)
 
 
+def require_low_resolutions(config: Config, num_classes: int) -> None:
+    """Check that the model can be trained at every size of train.low_resolution.
+
+    Raises:
+        ConfigError: If not.
+    """
+    for _, size in config.train.low_resolution:
+        _require_low_resolution(config, num_classes, size)
+
+
 def _require_low_resolution(config: Config, num_classes: int, size: int) -> None:
-    """Check that the model can be trained at a size below that of the images."""
     try:
         network = build_model(config.model, num_classes, size).network
     except ConfigError as error:
