@@ -10,6 +10,7 @@ from typing import Any
 
 from time_table import Result, headline, is_current, made_on, name_cell, percent, pflop, seconds, table
 
+from cifarlab.config import Config
 from cifarlab.recipes_predecessors import PREDECESSORS
 
 NOT_YET = "not measured yet"
@@ -28,6 +29,8 @@ class System:
     """Recipes that train it as described, the most faithful first, each with how it was shortened, '' if not."""
     today: str
     """Recipe that trains the same network with today's means."""
+    today_how: str = ""
+    """How that network was made smaller, '' if it was not."""
 
 
 SYSTEMS = (
@@ -46,6 +49,7 @@ SYSTEMS = (
             ("predecessor_parallel5_short", "1/8 of the width, 1/7 of the epochs: 1/414 of the compute"),
         ),
         today="parallel5_today",
+        today_how="1/8 of the width",
     ),
     System(
         name="InnocentKisoka/Image-Classification-on-the-CIFAR-10-Dataset-Using-Convolutional-Neural-Networks",
@@ -98,7 +102,7 @@ def predecessors_table(results: list[Result]) -> str:
                 _cell(then, system.described[0][0], how),
                 percent(then["summary"].get("train/accuracy")) if then else "-",
                 _clock(then),
-                _cell(today, system.today, ""),
+                _cell(today, system.today, system.today_how),
                 _clock(today),
                 "; ".join(dict.fromkeys(made_on(one) for one in (then, today) if one)) or "-",
             ]
@@ -140,8 +144,9 @@ def curves_parts(results: list[Result]) -> list[str]:
         if not curves:
             continue
         num_epochs = min(len(one["train/accuracy"]) for one in curves)
+        planned = result["config"].get("train.epochs", Config().train.epochs)
         rows = [
-            [str(epoch + 1), *(_mean(curves, f"{split}/accuracy", epoch) for split in ("train", "val"))]
+            [f"{min(epoch + 1, planned):g}", *(_mean(curves, f"{split}/accuracy", epoch) for split in ("train", "val"))]
             for epoch in range(num_epochs)
         ]
         note = f"mean of {len(curves)} run{'s' if len(curves) > 1 else ''}, {made_on(result)}"

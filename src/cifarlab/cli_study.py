@@ -178,8 +178,9 @@ def _run_plan(spec: StudySpec, arguments: StudyArguments) -> None:
         agree(spec, record.spec)
     plan = plan_study(spec, arguments.plan, record=record, sd=arguments.sd)
     if arguments.json:
-        values = {**vars(plan), "num_trials": plan.num_trials, "num_pairs": plan.num_pairs}
-        unknown = {key: None for key in ("pflop", "seconds") if math.isnan(values[key])}
+        totals = ("num_trials", "num_trials_corrected", "num_pairs")
+        values = {**vars(plan), **{key: getattr(plan, key) for key in totals}}
+        unknown = {key: None for key, value in values.items() if isinstance(value, float) and math.isnan(value)}
         console.print_json(values | unknown)
     else:
         _print_plan(plan)
@@ -194,20 +195,24 @@ def _may_exist(arguments: StudyArguments) -> bool:
 
 
 def _print_plan(plan: Plan) -> None:
-    arms = f"{plan.num_arms} arms x " if plan.num_arms > 1 else ""
+    several = plan.num_pairs > 1
     console.print_line(
         f"{plan.seeds} seeds of each arm show a difference of {resolution(plan.difference)} of accuracy "
         "(a t-test at 5 % finds it in four studies of five)",
         style="bold",
     )
-    if plan.num_pairs > 1:
+    if several:
         console.print_line(
             f"that is for two arms alone; after the correction for all {plan.num_pairs} pairs, by which the study "
             f"judges, up to {plan.seeds_corrected} seeds are needed"
         )
     console.print_line(f"standard deviation over seeds: {100 * plan.sd:.2f} points, {plan.source}")
-    console.print_line(f"trials: {arms}{plan.seeds} = {plan.num_trials}, of which {plan.num_done} are complete")
+    total = f"{plan.num_arms} arms x {plan.seeds} = {plan.num_trials}" if plan.num_arms > 1 else f"{plan.num_trials}"
+    most = f" (up to {plan.num_trials_corrected} for all pairs)" if several else ""
+    console.print_line(f"trials: {total}{most}, of which {plan.num_done} are complete")
     if math.isnan(plan.seconds):
         console.print_line("cost: not known before a first trial is complete")
     else:
-        console.print_line(f"cost of the rest: {plan.pflop:.3g} PFLOP, {console.format_roughly(plan.seconds)} here")
+        most = f" (up to {console.format_roughly(plan.seconds_corrected)} for all pairs)" if several else ""
+        own = f"{plan.pflop:.3g} PFLOP, {console.format_roughly(plan.seconds)} here"
+        console.print_line(f"cost of the rest: {own}{most}")

@@ -282,7 +282,7 @@ def test_a_plan_trains_nothing_and_creates_nothing(words, capsys):
     command = [*words, "--vary", "activation=relu,tanh", "--plan", "0.002"]
     assert main(command) == 0
     text = capsys.readouterr().out
-    assert "22 seeds of each arm show a difference of 0.2 point of accuracy" in text
+    assert "100 seeds of each arm show a difference of 0.2 point of accuracy" in text
     assert "assumed" in text
     assert "not known before a first trial" in text
     assert not runs_root().exists()

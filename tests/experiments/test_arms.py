@@ -110,6 +110,7 @@ def test_labels_say_what_a_number_is():
         ([], "a study compares arms"),
         ([Arm("a", {"optimizer.lr": -1.0})], "arm 'a': optimizer.lr must be positive"),
         ([Arm("a", {"model.resnet.stem": "cifar"})], "has no effect with model.name convnet"),
+        ([Arm("a", {"data.resize": "crop"})], "has no effect on the images of cifar10, which are square"),
         ([Arm("a", {"optimizer.head_lr": 1.0})], "has no effect with optimizer.name sgd"),
         ([Arm("a"), Arm("b", {"optimizer.lr": 0.05})], "arms 'a' and 'b' are the same configuration"),
         ([Arm("a"), Arm("a", {"optimizer.lr": 0.5})], "two arms are called 'a'"),
@@ -131,6 +132,13 @@ def test_a_grid_without_effect_is_refused_but_the_best_of_a_search_over_networks
         expand_grid([("model.name", ["convnet", "resnet"]), ("model.convnet.dropout", [0.1, 0.2])], CONVNET)
     with pytest.raises(UsageError, match=r"arm 'mine': model\.convnet\.dropout has no effect"):
         make_arm("mine", fields, CONVNET)
+
+
+def test_a_pooling_that_another_field_decides_is_refused():
+    base = with_values(CONVNET, {"model.convnet.pool_after": [1]})
+    with pytest.raises(UsageError, match=r"pool_last has no effect with model\.convnet\.pool_after \[1\]"):
+        expand_grid([("model.convnet.pool_last", [True, False])], base)
+    assert len(expand_grid([("model.convnet.pool_last", [True, False])], CONVNET)) == 2
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".x", "a/b", "x" * 101])

@@ -301,5 +301,7 @@ def test_a_curve_stops_where_the_first_seed_stopped():
     assert curve.epochs == (1.0, 2.0)
     assert curve.mean == pytest.approx((0.4, 0.5))
     assert (curve.lowest, curve.highest) == ((0.3, 0.4), (0.5, 0.6))
+    part = [{"epoch": 1, "step": 40, "val/accuracy": 0.5}, {"epoch": 2, "step": 50, "val/accuracy": 0.6}]
+    assert learning_curve("a", [part]).epochs == (1, 1.25)
     assert learning_curve("a", []) is None
     assert learning_curve("a", [[{"epoch": 1}]]) is None

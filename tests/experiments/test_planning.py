@@ -1,7 +1,9 @@
 """Planning agrees with statsmodels, and says where its figures come from."""
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 
 import pytest
 from statsmodels.stats.power import TTestIndPower
@@ -37,6 +39,25 @@ def test_without_a_study_the_prior_is_assumed_and_costs_are_unknown(spec):
     assert (plan.num_trials, plan.num_done) == (2 * plan.seeds, 0)
     assert math.isnan(plan.seconds)
     assert math.isnan(plan.pflop)
+    assert math.isnan(plan.seconds_corrected)
+
+
+def test_the_prior_is_what_studies_here_have_measured(spec):
+    folder = Path(__file__).resolve().parents[2] / "docs" / "studies"
+    studies = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/study.json")]
+    measured = [study["pooled_sd"] for study in studies if study["val_images"] == 5000]
+    assert len(measured) >= 4
+    assert min(measured) - 0.001 < PRIOR_SD < max(measured)
+
+
+def test_the_correction_has_its_own_total_and_cost(spec):
+    arms = tuple(Arm(f"lr={rate}", {"optimizer.lr": rate}) for rate in (0.1, 0.2, 0.3))
+    spec = dataclasses.replace(spec, arms=arms)
+    trials = tuple(trial(arm.label, seed, 0.5 + 0.01 * seed) for seed in range(2) for arm in arms)
+    plan = plan_study(spec, 0.01, record=StudyRecord(spec, trials))
+    assert plan.seeds_corrected > plan.seeds
+    assert plan.num_trials_corrected == 3 * plan.seeds_corrected
+    assert plan.seconds_corrected == pytest.approx((3 * plan.seeds_corrected - 6) * 10.0)
 
 
 def test_the_spread_within_arms_and_the_cost_of_a_trial_come_from_the_study(spec):

@@ -166,4 +166,9 @@ def idle_reason(name: str, config: Config, varied: frozenset[str] = frozenset())
     chooser, values = _COUNTS_WITH.get(name, ("", ()))
     if chooser and chooser not in varied and (chosen := value_of(config, chooser)) not in values:
         return f"{name} has no effect with {chooser} {chosen}"
+    stages = config.model.convnet.pool_after
+    if name == "model.convnet.pool_last" and stages and "model.convnet.pool_after" not in varied:
+        return f"{name} has no effect with model.convnet.pool_after {list(stages)}"
+    if name == "data.resize" and not (config.data.folder or config.data.csv):
+        return f"{name} has no effect on the images of {config.data.dataset}, which are square"
     return ""

@@ -100,8 +100,16 @@ def _figures(findings: Findings, evidence: Evidence) -> dict[str, Figure]:
     return figures
 
 
+def _epochs_done(run: Sequence[dict[str, Any]], epoch: int) -> float:
+    """Return how many epochs lay behind a run at the end of one of them, which may have been a part."""
+    steps = {record["epoch"]: record.get("step", 0) for record in run}
+    return min(float(epoch), steps[epoch] / steps[1]) if steps.get(1) else float(epoch)
+
+
 def learning_curve(label: str, runs: Sequence[Sequence[dict[str, Any]]]) -> ArmCurve | None:
     """Return mean, lowest and highest accuracy on val of an arm's seeds at every epoch that all of them reached.
+
+    A last epoch that is a part of one stands where the run ended.
 
     Args:
         label: Name of the arm.
@@ -117,7 +125,7 @@ def learning_curve(label: str, runs: Sequence[Sequence[dict[str, Any]]]) -> ArmC
     columns = [[one[epoch] for one in found] for epoch in epochs]
     return ArmCurve(
         label=label,
-        epochs=tuple(map(float, epochs)),
+        epochs=tuple(_epochs_done(runs[0], epoch) for epoch in epochs),
         mean=tuple(math.fsum(column) / len(column) for column in columns),
         lowest=tuple(map(min, columns)),
         highest=tuple(map(max, columns)),
