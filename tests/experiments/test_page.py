@@ -4,10 +4,14 @@ import dataclasses
 import json
 import math
 import re
+import statistics
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from scipy import stats
+from statsmodels.stats.meta_analysis import effectsize_smd
+from statsmodels.stats.multitest import multipletests
 from tests.experiments.synthetic import make_record
 
 from cifarlab.errors import RunError
@@ -70,6 +74,25 @@ def test_the_page_holds_answer_figures_and_pictures_and_loads_nothing(study):
     assert "script" not in page.tags
     assert page.tags.count("img") == 3  # accuracies, learning curves, compute
     assert "nan" not in page.text.lower()
+
+
+def test_the_row_of_a_pair_has_every_test_and_effect(study):
+    gelu, relu, tanh = VALUES["gelu"], VALUES["relu"], [0.60, 0.61]
+    alone = [stats.ttest_ind(a, b, equal_var=False).pvalue for a, b in ((gelu, relu), (gelu, tanh), (relu, tanh))]
+    holm = multipletests(alone, method="holm")[1]
+    hedges = effectsize_smd(statistics.fmean(gelu), statistics.stdev(gelu), 3, statistics.fmean(relu), 0.01, 3)[0]
+    permutations = 2 / math.comb(6, 3)  # of three and three no arrangement is further apart, but for its mirror image
+    page = Page(study[1].html.read_text(encoding="utf-8"))
+    row = [f"{alone[0]:.3f}", f"{holm[0]:.3f}", f"{permutations:.2f}", f"{3 * permutations:.2f}"]
+    row += [f"{permutations:.2f}", f"{hedges:.1f}", "1.00"]  # every gelu above every relu
+    assert f"gelu relu 3.50 [1.42, 5.58] yes {' '.join(row)} [" in page.text
+    assert f"{alone[1]:.3f} {holm[1]:.3f}" in page.text
+
+
+def test_both_kinds_of_chance_stand_beside_each_other(study):
+    page = Page(study[1].html.read_text(encoding="utf-8"))
+    images = 100 * math.sqrt(0.755 * 0.245 / 1000)  # of gelu's 75.5 % on 1,000 images
+    assert f"gelu {100 * statistics.stdev(VALUES['gelu']):.2f} {images:.2f} too few seeds" in page.text
 
 
 def test_the_csv_has_a_row_a_trial_in_types_that_pandas_understands(study):
