@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _TRAINING_CODE = (
 )
 # what must be equal for two runs to stand in one file, beside the machine
 _SAME_WORK = ("recipe", "split", "arms", "wall", "max_minutes", "clocks", "config", "code_sha256")
+_START_SECONDS = 180  # of loading, compiling, validation and a process of its own
 _SAME_FACTS = ("num_train", "precision")  # once there is a run
 _SAME_MACHINE = ("cpu", "instruction_sets", "cpu_count", "threads", "gpu", "torch", "python")
 
@@ -91,7 +93,8 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def compare_clocks(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Compare the train clocks of two arms round by round: what drifts between rounds cancels out.
 
-    Runs that were cut have no clock to be compared and are left out.
+    Runs that were cut have no clock to be compared and are left out; so are rounds whose two runs do not follow each
+    other, as where the command was stopped between them: what drifted meanwhile does not cancel out.
 
     Args:
         first: Runs of the first arm.
@@ -99,9 +102,13 @@ def compare_clocks(first: Sequence[dict[str, Any]], second: Sequence[dict[str, A
 
     Returns:
         'rounds' (seed, both clocks, their ratio first / second) and 'ratio': geometric mean, the 95 % interval that is
-        Student's t on the logarithms (None where no two rounds differ), and n.
+        Student's t on the logarithms (None where no two rounds differ), and n; and 'apart', the seeds of the rounds
+        left out because they were stopped.
     """
-    seconds = {run["seed"]: run["train_clock_seconds"] for run in second if "cut" not in run}
+    others = {run["seed"]: run for run in second if "cut" not in run}
+    whole = [run for run in sorted(first, key=lambda run: run["seed"]) if run["seed"] in others and "cut" not in run]
+    apart = [run["seed"] for run in whole if _lie_apart(run, others[run["seed"]])]
+    seconds = {seed: run["train_clock_seconds"] for seed, run in others.items()}
     rounds = [
         {
             "seed": run["seed"],
@@ -109,14 +116,24 @@ def compare_clocks(first: Sequence[dict[str, Any]], second: Sequence[dict[str, A
             "second_seconds": seconds[run["seed"]],
             "ratio": run["train_clock_seconds"] / seconds[run["seed"]],
         }
-        for run in sorted(first, key=lambda run: run["seed"])
-        if run["seed"] in seconds and "cut" not in run
+        for run in whole
+        if run["seed"] not in apart
     ]
     logs = [math.log(one["ratio"]) for one in rounds]
     mean, sd = mean_and_sd(logs) if logs else (math.nan, math.nan)
     interval = [math.exp(end) for end in t_interval(logs)] if sd > 0 else None
     geometric_mean = math.exp(mean) if logs else None
-    return {"rounds": rounds, "ratio": {"geometric_mean": geometric_mean, "interval": interval, "n": len(rounds)}}
+    ratio = {"geometric_mean": geometric_mean, "interval": interval, "n": len(rounds)}
+    return {"rounds": rounds, "ratio": ratio, "apart": apart}
+
+
+def _lie_apart(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Return whether between the ends of two runs lies more than the later one, its process and its like can fill."""
+    if "time" not in first or "time" not in second:
+        return False
+    ends = [datetime.fromisoformat(run["time"]) for run in (first, second)]
+    longest = max(first["train_clock_seconds"], second["train_clock_seconds"])
+    return abs((ends[0] - ends[1]).total_seconds()) > 3 * longest + _START_SECONDS
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

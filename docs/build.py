@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from accuracy_plot import draw, points, stamp
+from limits_table import limits_table
 from predecessors_table import curves_parts, is_predecessor, predecessors_table
 from studies_index import studies_page
 from throughput_table import inference_parts
@@ -51,14 +52,17 @@ def results_page(results: list[Result], comparisons: list[Result]) -> str:
         "beside each command.",
         "## Targets",
         targets_tables(results, comparisons),
+        "Limits of every fast recipe on two CPU cores; 'at most' bounds the memory of one run by that of a process in "
+        "which others ran as well:",
+        limits_table(results),
         "What holds a figure short of its target, and what was tried: [targets.md](targets.md).",
         "## Time to accuracy",
         measured_table(ours),
     ]
     if comparisons:
         parts += [
-            "Train clocks of two recipes measured in alternation, seed by seed, in one program; the interval is "
-            "Student's on the logarithms of the ratios:",
+            "Train clocks of two recipes measured in alternation, seed by seed, in one program; rounds that were "
+            "stopped between their two runs are left out; the interval is Student's on the logarithms of the ratios:",
             comparison_table(comparisons, results),
         ]
     parts += [

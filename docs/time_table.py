@@ -311,15 +311,23 @@ def measured_table(results: list[Result]) -> str:
     return table(header, rows)
 
 
+def memory_bytes(result: Result) -> tuple[float | None, bool]:
+    """Return the most main memory a run held, None where it was not taken, and whether other runs shared its process.
+
+    What a process held at most after any of its runs bounds what one run of the recipe takes, so the lowest counts.
+    """
+    figures = result["summary"].get("peak_memory_bytes")
+    is_bound = not result.get("wall")
+    return (figures["min" if is_bound else "max"] if figures else None), is_bound
+
+
 def memory(result: Result) -> str:
-    """Return the most main memory held, or of a GPU's own; a bound where other runs shared the process."""
+    """Return the most main memory held, or of a GPU's own."""
     gpu = result["summary"].get("gpu_memory_bytes")
     if gpu:
         return f"{gpu['max'] / 1e9:.2f} GB of the GPU"
-    figures = result["summary"].get("peak_memory_bytes")
-    if not figures:
-        return NONE
-    return f"{'' if result.get('wall') else 'at most '}{figures['max'] / 1e9:.2f} GB"
+    most, is_bound = memory_bytes(result)
+    return NONE if most is None else f"{'at most ' if is_bound else ''}{most / 1e9:.2f} GB"
 
 
 def _age_of_comparison(one: Result, results: list[Result]) -> str:

@@ -108,7 +108,7 @@ def fast94() -> Config:
 
     Measured: test accuracy 94.03 % (n = 5 seeds) with test-time views, train clock 280 s, on two cores of an Intel Xeon
     with AMX, torch 2.13.0, 2026-11-21: docs/results/fast94_cpu-intel-xeon-amx.json; in alternation with airbench94,
-    0.87 times its clock. Chosen on validation, but for its length and after earlier settings
+    0.88 times its clock. Chosen on validation, but for its length and after earlier settings
     had fallen short on test (docs/log.md).
 
     References:

@@ -71,6 +71,20 @@ def test_figures_without_spread_have_no_interval(modules):
     assert modules.figures.compare_clocks(clocks(10.0, 17.0), clocks(20.0, 34.0))["ratio"]["interval"] is None
 
 
+def test_a_round_that_was_stopped_between_its_runs_is_not_compared(modules):
+    """As where one arm was measured before a break and the other after it: the machine may have changed its pace."""
+    first, second = clocks(10.0, 11.0, 12.0), clocks(20.0, 20.0, 20.0)
+    for minute, run in zip((0, 2, 30), first, strict=True):
+        run["time"] = f"2026-11-21T20:{minute:02}:00+00:00"
+    for minute, run in zip((1, 1, 20), second, strict=True):
+        run["time"] = f"2026-11-21T20:{minute:02}:00+00:00"
+    compared = modules.figures.compare_clocks(first, second)
+    assert [one["seed"] for one in compared["rounds"]] == [0, 1]
+    assert compared["apart"] == [2]
+    assert compared["ratio"]["n"] == 2
+    assert modules.figures.compare_clocks(first[2:], second[2:])["rounds"] == []
+
+
 def test_only_whole_rounds_are_compared(modules):
     compare = modules.figures.compare_clocks
     single = compare(clocks(10.0, 11.0), clocks(20.0))["ratio"]
