@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,18 +36,19 @@ FOLDER_RUN = ["train", "convnet", *MODEL, *LENGTH, "--data.image-size", "16", "-
 pytestmark = [pytest.mark.timeout(3 * PATIENCE), pytest.mark.xdist_group("ranks")]
 
 
+ON_ONE_MACHINE = ("--standalone", "--nproc-per-node", "2")
+
+
 @contextlib.contextmanager
-def torchrun(*arguments, runs, **keywords):
-    """Start two ranks; they are gone when the context ends."""
+def torchrun(*arguments, runs, ranks=ON_ONE_MACHINE, **keywords):
+    """Start two ranks, or those that are told; they are gone when the context ends."""
     environment = {**os.environ, "CIFARLAB_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     command = [
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
+        *ranks,
         *map(str, arguments),
     ]
     process = subprocess.Popen(
@@ -142,6 +144,31 @@ def test_the_whitening_bias_moved_and_was_frozen_in_the_middle(two):
     assert weights(runs / "muon_ema")["network.whiten.bias"].abs().sum() > 0
     plan = tiny_config("speednet").train
     assert 0 < plan.freeze_whitening < plan.epochs
+
+
+@pytest.mark.slow
+def test_two_machines_do_what_one_does(photos, tmp_path):
+    """Two torchruns that meet by an address, each with a rank and a runs folder of its own."""
+    run = [*FOLDER_RUN, str(photos), "--name", "shared", "--train.epochs", "3"]
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    ranks = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}")
+    first, second = tmp_path / "first", tmp_path / "second"
+    with (
+        torchrun("-m", "cifarlab", *run, runs=first, ranks=ranks) as one,
+        torchrun("-m", "cifarlab", *run, runs=second, ranks=ranks) as other,
+    ):
+        said = [process.communicate(timeout=PATIENCE) for process in (one, other)]
+    assert (one.returncode, other.returncode) == (0, 0), said
+    (written,) = (folder / "shared" for folder in (first, second) if folder.exists())  # rank 0 lies on one of them
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFARLAB_RUNS", str(tmp_path / "alone"))
+        assert main(run) == 0
+    shared, alone = Run.open(written), Run.open(tmp_path / "alone" / "shared")
+    assert shared.read_json("environment.json")["world_size"] == 2
+    for ours, theirs in zip(shared.metrics(), alone.metrics(), strict=True):
+        for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
 
 
 def test_decisions_are_those_of_one_process(two):
