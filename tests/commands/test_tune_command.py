@@ -15,9 +15,9 @@ from cifarlab.commands import train as train_module
 from cifarlab.commands.train import train
 from cifarlab.config_yaml import config_to_yaml, load_config
 from cifarlab.data.splits import make_splits
-from cifarlab.errors import NonFiniteLossError
+from cifarlab.errors import NonFiniteLossError, StoppedError
 from cifarlab.experiments import search_page
-from cifarlab.experiments.search_work import SearchWorker
+from cifarlab.experiments.search_queue import SearchQueue
 from cifarlab.experiments.storage import create_or_join, open_storage
 from cifarlab.experiments.study import SPEC_KEY
 from cifarlab.run import runs_root
@@ -102,7 +102,12 @@ def test_a_search_without_a_complete_trial_fails(capsys, tiny, monkeypatch):
 )
 def test_a_grid_without_a_number_of_trials_has_all_its_points(capsys, tiny, monkeypatch, words, total):
     asked = []
-    monkeypatch.setattr(SearchWorker, "work", lambda worker, trials, seconds: asked.append(trials))
+
+    def take(queue, trials):
+        asked.append(trials)
+        raise StoppedError("enough is known", signal.SIGTERM)
+
+    monkeypatch.setattr(SearchQueue, "take", take)
     values = ",".join(str(number / 1000) for number in range(1, 33))
     run_cli(*tiny[:2], "--search", f"optimizer.lr={values}", "--sampler", *words)
     assert asked == [total]

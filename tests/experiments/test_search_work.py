@@ -245,6 +245,18 @@ def test_workers_share_a_search_and_none_does_a_trial_twice(work):
     check_complete(record, list(runs_root().glob("hunt-t*")), 12)
 
 
+@starts_processes
+def test_workers_that_share_a_space_of_lists_end_with_it(work):
+    search, ready = spec("model.activation=relu,gelu", "train.batch_size=9,12,27", pruner="none"), CONTEXT.Barrier(3)
+    opened(search)
+    children = [start(search, 30, ready=ready) for _ in range(3)]
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    record = work(search, 30, Pretender(accuracy=lambda config: pytest.fail("there was a trial left")))
+    check_complete(record, list(runs_root().glob("hunt-t*")), 6)
+
+
 def unfinished():
     """Whether a trial is in work, or was when its worker was killed."""
     return any(not Run(path).finished for path in runs_root().glob("hunt-t*"))

@@ -67,7 +67,7 @@ def tune(
         train: Trains a run, as cifarlab.commands.train.train does.
         storage: URL or file of the record; experiments.db in the runs folder if None.
         trials: How many trials the search is to have, whoever does them; None for as many as were asked for last, else
-            all points of a grid, else 30.
+            all points of a grid, else 30. There are never more than there are combinations of values.
         minutes: Begin no trial after so long.
         hooks: Progress of the run at hand and stop request.
         notify: Takes one-line notices.
@@ -162,8 +162,7 @@ def _agreed_trials(study: optuna.Study, spec: SearchSpec, asked: int | None) -> 
     """Return how many trials a search is to have, and keep what was asked for, for those who join and do not say."""
     if asked is not None:
         study.set_user_attr(_TRIALS_KEY, asked)
-    trials = asked or int(study.user_attrs.get(_TRIALS_KEY, spec.grid_size or _TRIALS))
-    return min(trials, spec.grid_size or trials)
+    return asked or int(study.user_attrs.get(_TRIALS_KEY, spec.grid_size or _TRIALS))
 
 
 def confirm(tuning: Tuning, *, study: Callable[[StudySpec], StudyRecord], seeds: int, top: int) -> Tuning:

@@ -7,7 +7,6 @@ the search was stopped in between.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from cifarlab.config import Config
 from cifarlab.config_yaml import config_from_dict, config_to_dict
 from cifarlab.errors import ConfigError, UsageError
 from cifarlab.experiments.fields import VAL_FRACTION, value_of, with_values
+from cifarlab.experiments.search_sampler import build_sampler
 from cifarlab.experiments.space import Space, beside_each_other, corners_by_two, space_from_dict, space_to_dict
 from cifarlab.experiments.storage import create_or_join, holds, load_if_any
 from cifarlab.experiments.study import check_name, check_network, decide_precision
@@ -211,61 +211,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def build_sampler(spec: SearchSpec) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler, seeded anew for every trial by its number.
-
-    A sampler seeded once per process would draw its first points again whenever a search is continued, and two
-    workers would draw the same ones.
-    """
-    import optuna
-
-    from cifarlab.seeding import derive_seed  # loads torch
-
-    def make(number: int, parameter: str = "") -> optuna.samplers.BaseSampler:
-        seed = derive_seed(spec.recipe.train.seed, f"search {parameter}".strip(), number) % 2**32
-        if spec.sampler != "tpe":
-            return optuna.samplers.RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # both are, before version 5
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-    return _seeded_by_number(make)
-
-
-def _seeded_by_number(make: Callable[..., optuna.samplers.BaseSampler]) -> optuna.samplers.BaseSampler:
-    import optuna
-
-    class SeededByNumber(optuna.samplers.BaseSampler):
-        """Leaves every trial to a sampler of its own, and every parameter that is drawn by itself to one more.
-
-        So a trial whose worker was killed between two draws goes on with what that worker would have drawn.
-        """
-
-        def __init__(self) -> None:
-            self._own = make(0)
-
-        def reseed_rng(self) -> None:
-            """Do nothing: draws depend on the trial's number."""
-
-        def before_trial(self, study: Any, trial: Any) -> None:
-            self._own = make(trial.number)
-            self._own.before_trial(study, trial)
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-            return self._own.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
-            return self._own.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return make(trial.number, param_name).sample_independent(study, trial, param_name, param_distribution)
-
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-            self._own.after_trial(study, trial, state, values)
-
-    return SeededByNumber()
 
 
 def build_pruner(spec: SearchSpec) -> optuna.pruners.BasePruner:

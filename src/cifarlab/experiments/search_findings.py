@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cifarlab.experiments.fields import VAL_FRACTION, value_of
+from cifarlab.experiments.search_points import Points
 from cifarlab.experiments.search_record import RECIPE, Confirmed, SearchRecord, SearchTrial, position
 from cifarlab.experiments.space import Dimension, label
 from cifarlab.phrases import NO_SPREAD, count, listed, number, p_text, per_cent, points
@@ -26,12 +27,24 @@ def verdict(record: SearchRecord, num_val: int) -> str:
     """
     if record.best is None:
         return "No trial is complete, so there is nothing to choose from."
+    tried = f" All {count(whole, 'combination')} of values were tried." if (whole := _whole_space(record)) else ""
     if record.chosen_is_confirmed:
-        return _confirmed_verdict(record)
-    text = _search_verdict(record, record.best, num_val)
+        return _confirmed_verdict(record) + tried
+    text = _search_verdict(record, record.best, num_val) + tried
     if record.confirmed:
         text += " The confirmation on fresh seeds is not complete, and nothing rests on it yet."
     return text
+
+
+def _whole_space(record: SearchRecord) -> int:
+    """Return how many points the space has if every one is finished; 0 if not, or if they are endless."""
+    points, space = Points(record.spec), record.spec.space
+    if points.count is None:
+        return 0
+    ended = [trial.values for trial in record.trials if trial.state in ("complete", "pruned", "failed")]
+    whole = [values for values in ended if len(values) == len(space)]
+    tried = {points.key({one.field: one.stored(values[one.field]) for one in space}) for values in whole}
+    return points.count if len(tried) == points.count else 0
 
 
 def _search_verdict(record: SearchRecord, best: SearchTrial, num_val: int) -> str:
@@ -129,7 +142,7 @@ def _about_figures(record: SearchRecord) -> Iterator[str]:
             f"{pruned} trial{'s were' if pruned > 1 else ' was'} given up early, for being behind at the same epoch; "
             "one that rises late is lost that way (--pruner none keeps all)."
         )
-    if spec.sampler == "tpe" and 0 < len(record.trials) <= _RANDOM_TRIALS:
+    if spec.sampler == "tpe" and 0 < len(record.trials) <= _RANDOM_TRIALS and not _whole_space(record):
         yield f"The first {_RANDOM_TRIALS} trials are drawn at random; only then does the search learn from its trials."
 
 

@@ -101,14 +101,14 @@ class SearchWorker:
     seconds_spent: list[float] = field(default_factory=list)
 
     def work(self, total: int, seconds: float = math.inf) -> None:
-        """Do trials until the search has ``total`` of them, or begin none after so many seconds.
+        """Do trials until the search has ``total`` of them or all there can be; begin none after so many seconds.
 
         Raises:
             StoppedError: If a stop was requested; the trial at hand is begun again by whoever continues.
             TrainingError: If the first trials all failed.
             StorageError: If the database stays away.
         """
-        until, waiting = time.monotonic() + seconds, False
+        until, waiting, total = time.monotonic() + seconds, False, self._limited(total)
         while True:
             if number := self.hooks.stop_signal():
                 raise self._stopped(number)
@@ -129,6 +129,16 @@ class SearchWorker:
             waiting = False
             self.do(taken, total)
             self._require_hope()
+
+    def _limited(self, total: int) -> int:
+        limited = self.queue.limited(total)
+        if limited < total:
+            num_points = self.queue.points.count or 0
+            self.notify(
+                f"note: the space has {num_points:,} combinations of values and none is trained twice, so the search "
+                f"has {limited:,} trials, not {total:,}"
+            )
+        return limited
 
     def do(self, taken: Taken, total: int) -> None:
         """Train a trial and tell Optuna how it ended: complete, pruned or failed."""

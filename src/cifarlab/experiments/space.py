@@ -10,6 +10,7 @@ A dimension is written ``field=values``, on the command line and in a YAML file 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -108,15 +109,47 @@ class Dimension:
         Raises:
             ConfigError: For a range without steps.
         """
-        if self.kind == "list":
-            return [_stored(value) for value in self.choices]
-        step = self.step or (1 if self.kind == "int" and not self.log else None)
-        if step is None:
+        if self.kind != "list" and not self.step and (self.kind == "float" or self.log):
             raise ConfigError(f"a grid needs {self.field} as a list or in steps, not {self.text}; write some values")
-        count = int((Decimal(repr(self.high)) - Decimal(repr(self.low))) / Decimal(repr(step))) + 1
-        if count > _GRID_AXIS:
+        count = self.size or 0
+        if self.kind != "list" and count > _GRID_AXIS:
             raise ConfigError(f"a grid of {count:,} values of {self.field} has no end; write some of them")
-        return [self._number(float(Decimal(repr(self.low)) + k * Decimal(repr(step)))) for k in range(count)]
+        return [self.at(rank) for rank in range(count)]
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None where there are values between any two."""
+        if self.kind == "list":
+            return len(self.choices)
+        if not self._step:
+            return None
+        return int((Decimal(repr(self.high)) - Decimal(repr(self.low))) / self._step) + 1
+
+    def at(self, rank: int) -> Any:
+        """Return a value as a trial's parameter holds it, by its place among all of them."""
+        if self.kind == "list":
+            return _stored(self.choices[rank])
+        return self._number(float(Decimal(repr(self.low)) + rank * (self._step or 0)))
+
+    def rank(self, stored: Any) -> Any:
+        """Return the place of a parameter among all values, the inverse of :meth:`at`; itself where they are endless.
+
+        A sampler's 0.15000000000000002 is the third step of 0:0.2:0.05, as 0.15 is.
+        """
+        if self.kind == "list":
+            return self._ranks.get((isinstance(stored, bool), stored), stored)
+        return round((stored - self.low) / float(self._step)) if self._step else stored
+
+    @property
+    def _step(self) -> Decimal | None:
+        if self.step is not None:
+            return Decimal(repr(self.step))
+        return Decimal(1) if self.kind == "int" else None
+
+    @functools.cached_property
+    def _ranks(self) -> dict[tuple[bool, Any], int]:
+        stored = [_stored(value) for value in self.choices]
+        return {(isinstance(value, bool), value): rank for rank, value in enumerate(stored)}  # True equals 1
 
     def _number(self, value: float) -> Any:
         return int(value) if self.kind == "int" else value
