@@ -1,5 +1,6 @@
 """Workers of a search: every trial once, whoever does it and whatever happens to him."""
 
+import datetime
 import random
 import signal
 import time
@@ -25,7 +26,7 @@ from cifarlab.experiments.search import (
 )
 from cifarlab.experiments.search_queue import SearchQueue
 from cifarlab.experiments.search_record import load_search
-from cifarlab.experiments.search_work import SearchWorker
+from cifarlab.experiments.search_work import SearchWorker, seconds_left
 from cifarlab.experiments.storage import open_leases, open_storage
 from cifarlab.run import Run, runs_root
 from cifarlab.training.loop import Hooks
@@ -206,12 +207,46 @@ def test_who_waits_for_the_queue_can_be_stopped():
 
 def test_the_time_left_is_shared_among_this_worker_and_the_others():
     one, other = opened(), opened()
-    worker = SearchWorker(one, Pretender(), seconds_spent=[10.0, 20.0])
+    for seconds in (10.0, 20.0):
+        finish(one, seconds)
     mine, _ = one.take(9), other.take(9)
     number = mine.trial.number
-    assert worker._seconds_left(one.trials(), 9, number) == pytest.approx(9 * 15 / 2)
-    one.study.tell(number, 0.5)
-    assert worker._seconds_left(one.trials(), 9, number) == pytest.approx(8 * 15 / 2)
+    assert seconds_left(one.trials(), 9, number) == pytest.approx(7 * 15 / 2)
+    one.study.tell(number, state=optuna.trial.TrialState.FAIL)
+    assert seconds_left(one.trials(), 9, number) == pytest.approx(6 * 10 / 2, rel=0.1), "it failed at once"
+
+
+def finish(queue, seconds):
+    """Do a trial whose run says that it took so long."""
+    taken = queue.take(9)
+    taken.trial.set_user_attr("figures", [{"wall_clock_seconds": seconds, "train_clock_seconds": 1.0}])
+    queue.study.tell(taken.trial.number, 0.5)
+    queue.release(taken)
+
+
+def test_who_joins_knows_how_long_the_trials_of_the_others_took(work):
+    finish(opened(), 600.0)
+    said = []
+    worker = SearchWorker(opened(), Pretender(), on_begin=said.append)
+    worker.do(worker.queue.take(4), 4)
+    assert said[0].seconds_left == pytest.approx(3 * 600)
+
+
+def test_a_night_in_which_nobody_went_on_is_not_counted():
+    queue = opened()
+    finish(queue, 60.0)
+    night = datetime.timedelta(hours=8)
+    began = datetime.datetime(2026, 1, 1)
+    queue.study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.PRUNED,
+            params=queue.trials()[0].params,
+            distributions=queue.trials()[0].distributions,
+        )
+    )
+    trials = queue.trials()
+    trials[1].datetime_start, trials[1].datetime_complete = began, began + night
+    assert seconds_left(trials, 4, 1) == pytest.approx(2 * 60)
 
 
 def start(search, trials, storage=None, pause_seconds=0.02, ready=None):

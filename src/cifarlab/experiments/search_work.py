@@ -89,7 +89,6 @@ class SearchWorker:
         notify: Takes one-line notices.
         on_begin: Is called when a trial begins.
         images: What the runs are trained and judged on.
-        seconds_spent: How long each trial of this worker took.
     """
 
     queue: SearchQueue
@@ -98,7 +97,6 @@ class SearchWorker:
     notify: Callable[[str], None] = lambda line: None
     on_begin: Callable[[SearchStep], None] = lambda step: None
     images: ValImages = field(default_factory=ValImages)
-    seconds_spent: list[float] = field(default_factory=list)
 
     def work(self, total: int, seconds: float = math.inf) -> None:
         """Do trials until the search has ``total`` of them or all there can be; begin none after so many seconds.
@@ -146,9 +144,9 @@ class SearchWorker:
 
         number, trials = taken.trial.number, self.queue.trials()
         done = _num_done(trials)
-        self.on_begin(SearchStep(number, done, total, self._seconds_left(trials, total, number)))
+        self.on_begin(SearchStep(number, done, total, seconds_left(trials, total, number)))
         self.notify(f"trial t{number} ({number + 1} of {total}): {values_text(taken.values)}")
-        start, error = time.monotonic(), ""
+        error = ""
         state, value = optuna.trial.TrialState.COMPLETE, None
         try:
             with Heartbeat(self.queue.leases, taken.claim.key) as beat:
@@ -169,7 +167,6 @@ class SearchWorker:
             return
         finally:
             self.queue.release(taken)
-        self.seconds_spent.append(time.monotonic() - start)
         self.notify(self._outcome(number, state.name, value, error, total))
 
     def _tell(self, taken: Taken, state: Any, value: float | None, error: str) -> None:
@@ -260,16 +257,39 @@ class SearchWorker:
             best = max(complete, key=lambda trial: trial.value or 0.0)
             parts.append(f"best {best.value:.2%} (t{best.number})")
         if (left := total - _num_done(trials)) > 0:
-            parts.append(f"{left} to go, {format_roughly(self._seconds_left(trials, total, number))}")
+            parts.append(f"{left} to go, {format_roughly(seconds_left(trials, total, number))}")
         return "; ".join(parts)
 
-    def _seconds_left(self, trials: list[FrozenTrial], total: int, own: int) -> float:
-        """Estimate the time of the open trials, shared among other workers and this one, which is or was at ``own``."""
-        if not self.seconds_spent:
-            return math.nan
-        others = sum(trial.state.name == "RUNNING" and trial.number != own for trial in trials)
-        mean = math.fsum(self.seconds_spent) / len(self.seconds_spent)
-        return (total - _num_done(trials)) * mean / (others + 1)
+
+def seconds_left(trials: list[FrozenTrial], total: int, own: int) -> float:
+    """Estimate the time of the open trials from all that are finished, whoever did them.
+
+    Args:
+        trials: The search's trials.
+        total: How many it is to have.
+        own: Number of the trial that the worker is or was at, which shares the rest with the workers of the others.
+
+    Returns:
+        Seconds; NaN while no trial is finished.
+    """
+    finished = [trial for trial in trials if trial.state.is_finished()]
+    # between beginning and end may lie a night in which nobody went on, so runs that say how long they took are asked
+    known = [_run_seconds(trial) for trial in finished if trial.state.name == "COMPLETE"]
+    longest = max(known, default=math.inf)
+    known += [
+        min(trial.duration.total_seconds(), longest)
+        for trial in finished
+        if trial.state.name != "COMPLETE" and trial.duration
+    ]
+    if not known:
+        return math.nan
+    others = sum(trial.state.name == "RUNNING" and trial.number != own for trial in trials)
+    return (total - len(finished)) * math.fsum(known) / len(known) / (others + 1)
+
+
+def _run_seconds(trial: FrozenTrial) -> float:
+    runs = trial.user_attrs.get("figures", [])
+    return math.fsum(max(one["wall_clock_seconds"], one["train_clock_seconds"]) for one in runs)
 
 
 def _num_done(trials: list[FrozenTrial]) -> int:
