@@ -68,7 +68,7 @@ def history_figure(
     axes.set_ylabel("accuracy on val, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     set_title(axes, "Accuracy by trial")
-    axes.legend(frameon=False, fontsize=8.5, loc="lower right")
+    _legend_below(figure)
     return figure
 
 
@@ -94,8 +94,13 @@ def epochs_figure(curves: Sequence[Mapping[int, float]], complete: Sequence[bool
     axes.set_ylabel("accuracy on val, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     set_title(axes, "Accuracy by epoch")
-    axes.legend(frameon=False, fontsize=8.5, loc="lower right")
+    _legend_below(figure)
     return figure
+
+
+def _legend_below(figure: Figure) -> None:
+    # trials lie anywhere in the axes, and a search that went well ends in a corner of them
+    figure.legend(frameon=False, fontsize=8.5, ncols=5, loc="outside lower center")
 
 
 def importances_figure(importances: Mapping[str, float]) -> Figure:
