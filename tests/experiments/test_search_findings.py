@@ -87,6 +87,29 @@ def test_a_recipe_that_stays_ahead_is_called_the_best():
     assert record.chosen[0] == "t0"
 
 
+def test_a_space_of_which_nothing_is_left_is_said_to_be_tried():
+    lists = parse_space(["model.activation=relu,gelu", "train.batch_size=100,250"], CONFIG)
+    points = [(activation, size) for activation in ("relu", "gelu") for size in (100, 250)]
+    states = ["complete", "complete", "pruned", "failed"]
+    trials = tuple(
+        dataclasses.replace(
+            trial(number, 0.7 + number / 100, state=state),
+            values=dict(zip(("model.convnet.activation", "train.batch_size"), point, strict=True)),
+        )
+        for number, (point, state) in enumerate(zip(points, states, strict=True))
+    )
+    whole = SearchRecord(dataclasses.replace(SPEC, space=lists), trials)
+    told = "All 4 combinations of values were tried."
+    assert verdict(whole, 0).endswith(told)
+    assert not any("drawn at random" in sentence for sentence in caveats(whole, 0))
+    running = dataclasses.replace(trials[3], state="running")
+    for rest in ((), (running,), (trials[0],)):
+        part = dataclasses.replace(whole, trials=trials[:3] + rest)
+        assert told not in verdict(part, 0)
+        assert any("drawn at random" in sentence for sentence in caveats(part, 0))
+    assert told in verdict(confirmed({"recipe": [0.7, 0.8], "t1": [0.8, 0.9], "t0": [0.5, 0.6]}, whole), 0)
+
+
 def test_a_recipe_that_is_alone_is_not_called_the_best():
     alone = SearchRecord(SPEC, (RECORD.trials[0], *RECORD.trials[3:]))
     assert (

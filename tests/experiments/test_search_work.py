@@ -33,6 +33,8 @@ from cifarlab.training.loop import Hooks
 
 optuna = pytest.importorskip("optuna")
 
+LISTS = ("model.activation=relu,gelu", "train.batch_size=9,12,27")
+
 
 def test_a_search_whose_first_trials_all_fail_ends_with_the_reason(work):
     def accuracy(config):
@@ -282,7 +284,7 @@ def test_workers_share_a_search_and_none_does_a_trial_twice(work):
 
 @starts_processes
 def test_workers_that_share_a_space_of_lists_end_with_it(work):
-    search, ready = spec("model.activation=relu,gelu", "train.batch_size=9,12,27", pruner="none"), CONTEXT.Barrier(3)
+    search, ready = spec(*LISTS, pruner="none"), CONTEXT.Barrier(3)
     opened(search)
     children = [start(search, 30, ready=ready) for _ in range(3)]
     for child in children:
@@ -313,10 +315,13 @@ def test_workers_share_a_search_on_a_postgresql_server(work, postgres_url):
 
 
 @starts_processes
-@pytest.mark.parametrize(("num_kills", "total"), [(3, 5), pytest.param(20, 30, marks=pytest.mark.slow)])
-def test_a_search_killed_at_random_has_every_trial_once(work, num_kills, total):
+@pytest.mark.parametrize(
+    ("num_kills", "total", "dimensions"),
+    [(3, 5, ()), (3, 6, LISTS), pytest.param(20, 30, (), marks=pytest.mark.slow)],
+)
+def test_a_search_killed_at_random_has_every_trial_once(work, num_kills, total, dimensions):
     """Every second time in a trial, else whenever: while it sets up, asks for a trial, or records one."""
-    search, chance, interrupted = spec(pruner="none"), random.Random(0), 0
+    search, chance, interrupted = spec(*dimensions, pruner="none"), random.Random(0), 0
     for kill in range(num_kills):
         child = start(search, total, pause_seconds=0.05)
         if kill % 2 == 0:
@@ -329,4 +334,4 @@ def test_a_search_killed_at_random_has_every_trial_once(work, num_kills, total):
     assert interrupted >= num_kills // 2
     record = work(search, total)
     check_complete(record, list(runs_root().glob("hunt-t*")), total)
-    assert values(record) == values(work(spec(name="whole", pruner="none"), total))
+    assert values(record) == values(work(spec(*dimensions, name="whole", pruner="none"), total))
