@@ -176,11 +176,8 @@ def augment_batch(
     """
     device, part = images_NCHW.device, part or Part(slice(None), len(images_NCHW))
 
-    def drawn(*shape: int) -> torch.Tensor:
-        return torch.rand(part.batch_size, *shape, generator=generator)[part.rows]
-
     def uniform(*shape: int) -> torch.Tensor:
-        return without_waiting(drawn(*shape), device)
+        return without_waiting(torch.rand(part.batch_size, *shape, generator=generator)[part.rows], device)
 
     if config.flip == "random":
         flip_N = uniform() < 0.5
@@ -197,8 +194,8 @@ def augment_batch(
         factors = 1 + (2 * uniform(2) - 1) * config.color_jitter
         images = jitter_batch(images, factors[:, 0], factors[:, 1])
     if config.cutout:
-        centre_N2 = (drawn(2) * torch.tensor(images.shape[-2:])).long()
-        images = cutout_batch(images, without_waiting(centre_N2, device), config.cutout)
+        size_2 = without_waiting(torch.tensor(images.shape[-2:]), device)
+        images = cutout_batch(images, (uniform(2) * size_2).long(), config.cutout)
     if config.mixup or config.cutmix:
         return _mix(images, F.one_hot(labels_N, num_classes).float(), config, generator)
     return images, labels_N
