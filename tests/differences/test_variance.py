@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cifarlab.differences import variance_parts
+from cifarlab.differences import new_images_interval, variance_parts
 
 
 def trainings(num_seeds: int, num_images: int, spread: float, generator: np.random.Generator) -> np.ndarray:
@@ -90,3 +90,13 @@ def test_one_seed_and_equal_seeds() -> None:
 def test_what_is_not_seeds_by_images_is_refused(correct: list) -> None:
     with pytest.raises(ValueError, match=r"seeds x images|right or wrong"):
         variance_parts(correct)
+
+
+def test_the_interval_for_new_images_holds_that_over_seeds_whole() -> None:
+    generator = np.random.default_rng(0)
+    first, second = (generator.random((4, 100)) < share for share in (0.8, 0.7))
+    low, high = new_images_interval(first, second)
+    assert new_images_interval(first, second, (low + 0.01, high - 0.01)) == (low, high)
+    assert new_images_interval(first, second, (low - 0.01, high - 0.01)) == (low - 0.01, high)
+    assert new_images_interval(first, second, (math.nan, math.nan)) == (low, high)
+    assert new_images_interval(first.astype(int), second.tolist()) == (low, high)

@@ -12,8 +12,9 @@ from statsmodels.stats.multitest import multipletests
 from tests.experiments.synthetic import NUM_IMAGES, make_record
 from tests.experiments.test_factors import unequal_interaction_p
 
+from cifarlab.differences import new_images_interval
 from cifarlab.experiments.evidence import Evidence, load_evidence
-from cifarlab.experiments.findings import find, new_images_interval, pooled_sd
+from cifarlab.experiments.findings import find, pooled_sd
 from cifarlab.experiments.wording import tell
 from cifarlab.run import Run
 

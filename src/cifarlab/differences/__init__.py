@@ -23,7 +23,7 @@ from cifarlab.differences.seeds import (
     letters_of,
     superiority_interval,
 )
-from cifarlab.differences.variance import VarianceParts, variance_parts
+from cifarlab.differences.variance import VarianceParts, new_images_interval, variance_parts
 
 __all__ = [
     "PairedDifference",
@@ -37,6 +37,7 @@ __all__ = [
     "holm",
     "letter_groups",
     "letters_of",
+    "new_images_interval",
     "seeds_needed",
     "smallest_significant_difference",
     "superiority_interval",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from cifarlab.differences.paired import binary
 
 _FEWEST_SEEDS = 5
+_CONFIDENCE = 0.95
+_ROUNDING = 1e-24  # of a variance; one image of a million that differs in one of a thousand seeds gives more
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,47 @@ def variance_parts(correct_SN: ArrayLike) -> VarianceParts:
     distribution = max(0.0, (seed - by_chance) * num_images / (num_images - 1))
     parts = (distribution + sampling, sampling, seed, distribution)
     return VarianceParts(num_seeds, num_images, *(math.sqrt(part) for part in parts))
+
+
+def new_images_interval(
+    first_SN: ArrayLike, second_SN: ArrayLike, over_seeds: tuple[float, float] = (math.nan, math.nan)
+) -> tuple[float, float]:
+    """Return a 95 % interval of the difference in accuracy for new seeds and new images of the same kind.
+
+    The intervals over seeds take the images as they are. Here images are a sample too, the same for both recipes: in
+    the model of :func:`variance_parts`, the variance of the difference is that between seeds, plus that of the images'
+    mean differences, less the rest that is contained in both. It is at least each of the first two.
+
+    Args:
+        first_SN: Whether each seed of the first recipe is right on each image, S x N, two seeds or more.
+        second_SN: Of the second; S may differ, the images are the same.
+        over_seeds: The interval over seeds on these images, which is held whole, since one more source of chance never
+            makes an interval narrower; NaN where there is none.
+
+    Returns:
+        Both ends; NaN where neither seeds nor images show any spread.
+    """
+    from scipy.stats import t
+
+    first, second = binary(first_SN), binary(second_SN)
+    seeds, rests = [], []
+    for correct in (first, second):
+        accuracy_S = correct.mean(1)
+        residual = correct - accuracy_S[:, None] - correct.mean(0)[None, :] + correct.mean()
+        num_seeds, num_images = correct.shape
+        rest = float((residual**2).sum()) / ((num_seeds - 1) * (num_images - 1))
+        seeds.append(float(accuracy_S.var(ddof=1)) / num_seeds)
+        rests.append(rest / (num_seeds * num_images))
+    difference_N = first.mean(0) - second.mean(0)
+    images = float(difference_N.var(ddof=1)) / len(difference_N)
+    variance = max(sum(seeds) + images - sum(rests), sum(seeds), images)
+    if variance < _ROUNDING:
+        return math.nan, math.nan
+    # Satterthwaite's degrees of freedom of the parts that are added
+    parts = [part**2 / (len(c) - 1) for part, c in zip(seeds, (first, second), strict=True)]
+    parts.append(images**2 / (len(difference_N) - 1))
+    freedom = variance**2 / sum(parts)
+    half = float(t.ppf((1 + _CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    middle = float(difference_N.mean())
+    ends = np.array([(middle - half, middle + half), over_seeds])
+    return float(np.nanmin(ends[:, 0])), float(np.nanmax(ends[:, 1]))

@@ -19,15 +19,21 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from cifarlab.differences import SeedDifference, VarianceParts, compare_seeds, holm, letter_groups, variance_parts
+from cifarlab.differences import (
+    SeedDifference,
+    VarianceParts,
+    compare_seeds,
+    holm,
+    letter_groups,
+    new_images_interval,
+    variance_parts,
+)
 from cifarlab.experiments.evidence import Correct, Evidence, finished
 from cifarlab.experiments.factors import Grid, averaged, find_grid, interaction_p
 from cifarlab.experiments.study import StudyRecord, headline
 from cifarlab.stats import accuracy_interval, mean_and_sd
 
 ALPHA = 0.05
-CONFIDENCE = 0.95
-_ROUNDING = 1e-24  # of a variance; one image of a million that differs in one of a thousand seeds gives more
 
 
 @dataclass(frozen=True)
@@ -311,51 +317,8 @@ def _effects(grid: Grid, arms: Sequence[ArmSummary], families: int) -> Effects:
 
 
 def _with_new_images(pair: Pair, correct_SN: Mapping[str, Correct]) -> Pair:
-    """Add the interval for new images; one more source of chance never makes an interval narrower."""
+    """Add the interval for new images, where the answers are known."""
     if pair.first not in correct_SN or pair.second not in correct_SN:
         return pair
-    low, high = new_images_interval(correct_SN[pair.first], correct_SN[pair.second])
-    if math.isnan(low):
-        return pair
-    over_seeds = pair.result.interval
-    if not math.isnan(over_seeds[0]):
-        low, high = min(low, over_seeds[0]), max(high, over_seeds[1])
-    return replace(pair, new_images=(low, high))
-
-
-def new_images_interval(first_SN: Correct, second_SN: Correct) -> tuple[float, float]:
-    """Return a 95 % interval of the difference in accuracy for new seeds and new images of the same kind.
-
-    The intervals over seeds take the images as they are. Here images are a sample too, the same for both arms: in the
-    model of :func:`cifarlab.differences.variance_parts`, the variance of the difference is that between seeds, plus
-    that of the images' mean differences, less the rest that is contained in both. It is at least each of the first two.
-
-    Args:
-        first_SN: Whether each seed of the first arm is right on each image, S x N, two seeds or more.
-        second_SN: Of the second; S may differ, the images are the same.
-
-    Returns:
-        Both ends; NaN where neither seeds nor images show any spread.
-    """
-    from scipy.stats import t
-
-    seeds, rests = [], []
-    for correct in (first_SN, second_SN):
-        accuracy_S = correct.mean(1)
-        residual = correct - accuracy_S[:, None] - correct.mean(0)[None, :] + correct.mean()
-        num_seeds, num_images = correct.shape
-        rest = float((residual**2).sum()) / ((num_seeds - 1) * (num_images - 1))
-        seeds.append(float(accuracy_S.var(ddof=1)) / num_seeds)
-        rests.append(rest / (num_seeds * num_images))
-    difference_N = first_SN.mean(0) - second_SN.mean(0)
-    images = float(difference_N.var(ddof=1)) / len(difference_N)
-    variance = max(sum(seeds) + images - sum(rests), sum(seeds), images)
-    if variance < _ROUNDING:
-        return math.nan, math.nan
-    # Satterthwaite's degrees of freedom of the parts that are added
-    parts = [part**2 / (len(c) - 1) for part, c in zip(seeds, (first_SN, second_SN), strict=True)]
-    parts.append(images**2 / (len(difference_N) - 1))
-    freedom = variance**2 / sum(parts)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
-    middle = float(difference_N.mean())
-    return middle - half, middle + half
+    ends = new_images_interval(correct_SN[pair.first], correct_SN[pair.second], pair.result.interval)
+    return pair if math.isnan(ends[0]) else replace(pair, new_images=ends)
