@@ -310,8 +310,9 @@ def test_seeds_without_any_spread_have_no_interval() -> None:
 
     result = compared(*seeds("new", 200), *seeds("old", 300))
     assert all(math.isnan(end) for one in result.recipes for end in one.interval)
-    start = "new beats old by 5.00 points with 5 and 5 seeds (exact permutation test p = 0.008). One training of new is"
+    start = "new beats old by 5.00 points with 5 and 5 seeds (exact permutation test p = 0.008)."
     assert result.findings[0].startswith(start), "Welch's test is not defined without any spread"
+    assert ", which still leaves zero out. One training of new is better" in result.findings[0]
     assert result.findings[1] == "new over 5 seeds: mean 90.00 %, no spread seen between these seeds."
     json.dumps(result.as_dict(), allow_nan=False)
 

@@ -53,6 +53,8 @@ def _print_comparison(result: Compared) -> None:
         console.print_line(f"and {len(rows) - _MOST_ROWS} more, which the page shows")
     for finding in comparison.findings:
         console.print_line(finding, style="bold")
+    for sentence in comparison.alike:
+        console.print_line(sentence)
     for caution in comparison.cautions:
         console.print_line(f"note: {caution}")
     console.print_line(f"page: {result.page}")

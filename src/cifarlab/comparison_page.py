@@ -18,7 +18,7 @@ from cifarlab.comparison import Comparison
 from cifarlab.config_yaml import changed_fields
 from cifarlab.data.imageset import ImageSet
 from cifarlab.errors import RunError
-from cifarlab.phrases import NO_SPREAD, beyond_images, interval, number, p_text, p_value, per_cent, points
+from cifarlab.phrases import NO_SPREAD, beyond_images, digits_of, interval, number, p_text, p_value, per_cent, points
 from cifarlab.plots import comparison as plots
 from cifarlab.plots.style import save_figure
 from cifarlab.run import Run, write_text
@@ -77,6 +77,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "per_cent": per_cent,
         "interval": interval,
+        "interval_beside": lambda ends: interval(ends, digits_of(ends)),  # as points() writes the one beside it
         "p": p_value,
         "p_text": p_text,
         "number": number,
@@ -131,7 +132,9 @@ def _picture_figures(comparison: Comparison, answers: Answers, images: ImageSet 
             for n, answer in zip(positions, side.answers, strict=False)
         ]
         pixels = images.images_NCHW[torch.tensor(positions, dtype=torch.int64)]
-        figures[f"right_alone_{rank}"] = plots.pictures_figure(pixels, shown, f"Right by {side.name} alone")
+        alone = len(side.others) == len(comparison.rivals) - 1
+        title = f"Right by {side.name} " + ("alone" if alone else f"and not by {side.others[0]}")
+        figures[f"right_alone_{rank}"] = plots.pictures_figure(pixels, shown, title)
     return figures
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from tests.commands.runs_to_compare import (  # noqa: F401 fixtures
     LABELS,
     PUBLIC,
@@ -29,7 +32,83 @@ from cifarlab.config import Config, DataConfig
 from cifarlab.data import ImageSet, SourceData
 from cifarlab.data.cifar import CIFAR10
 from cifarlab.errors import DownloadError
-from cifarlab.run import Predictions, Run
+from cifarlab.phrases import p_text, p_value
+from cifarlab.run import Predictions, Run, runs_root
+
+
+def cells_of(page: str) -> list[list[str]]:
+    """Every row of every table, as a reader sees its cells."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [[" ".join(html.unescape(re.sub("<[^>]*>", " ", cell)).split()) for cell in row] for row in cells]
+
+
+def counted(first: str, second: str) -> dict[str, Any]:
+    """What two runs have right, counted from their answers."""
+    a, b = (np.array(answers_of(Run.open(name))) for name in (first, second))
+    truth = LABELS.numpy()
+    only_a, only_b = int(((a == truth) & (b != truth)).sum()), int(((a != truth) & (b == truth)).sum())
+    exact = stats.binomtest(only_a, only_a + only_b).pvalue
+    wrong = (a != truth) & (b != truth)
+    return {
+        "only": (only_a, only_b),
+        "exact": exact,
+        "mid": exact - stats.binom.pmf(min(only_a, only_b), only_a + only_b, 0.5),
+        "same": np.mean(a == b),
+        "both_right": np.mean((a == truth) & (b == truth)),
+        "both_wrong": np.mean(wrong),
+        "common": wrong.sum() / ((a != truth) | (b != truth)).sum(),
+        "alike": (wrong & (a == b)).sum() / wrong.sum(),
+    }
+
+
+def test_the_cells_of_two_models_on_the_page() -> None:
+    make_run("good", 0.72, seed=1)
+    make_run("bad", 0.69, seed=2)
+    page = compare(["good", "bad"]).page.read_text(encoding="utf-8")
+    known = counted("good", "bad")
+    assert known["exact"] > 0.001, "so that the p-values are figures"
+    assert known["only"][0] > known["only"][1] > 1
+    cells = cells_of(page)
+    assert ["McNemar's exact test", f"{p_text(known['exact'])} (mid-{p_text(known['mid'])})"] in cells
+    assert ["Right by good alone", f"{known['only'][0]} images"] in cells
+    assert "<h2>How alike do they answer?</h2>" in page
+    assert ["Same answer, right or wrong", f"{100 * known['same']:.2f} % of the images"] in cells
+    assert ["Both right", f"{100 * known['both_right']:.2f} %"] in cells
+    assert ["Both wrong", f"{100 * known['both_wrong']:.2f} %"] in cells
+    assert ["Errors in common", f"{100 * known['common']:.2f} % of the images that at least one has wrong"] in cells
+    assert ["Same wrong answer", f"{100 * known['alike']:.2f} % of the images that both have wrong"] in cells
+
+
+def test_the_cells_of_three_models_on_the_page() -> None:
+    for seed, (name, accuracy) in enumerate((("good", 0.72), ("bad", 0.66), ("worst", 0.5))):
+        make_run(name, accuracy, seed=seed + 1)
+    sources = ["good", str(predictions_file(runs_root() / "bad.csv", answers_of(Run.open("bad")))), "worst"]
+    page = compare(sources).page.read_text(encoding="utf-8")
+    known = counted("good", "bad")
+    rows = {row[0]: row[1:] for row in cells_of(page) if row}
+    tested = rows["good against bad.csv"]
+    assert tested[:2] == [str(count) for count in known["only"]]
+    assert tested[4:6] == [p_value(known["exact"]), p_value(known["mid"])]
+    shares = ("same", "both_right", "both_wrong", "common", "alike")
+    assert rows["good and bad.csv"] == [f"{100 * known[share]:.2f} %" for share in shares]
+    heads = next(row for row in cells_of(page) if row[:2] == ["Models", "Same answer"])
+    assert heads[2:4] == ["Both right", "Both wrong"]
+
+
+def test_of_many_rivals_the_page_has_pictures_of_the_best_two(tmp_path: Path) -> None:
+    make_run("good", 0.85, seed=1)
+    files = []
+    for n in range(6):
+        run = make_run(f"other{n}", 0.75 - n / 20, seed=n + 2)
+        files.append(str(predictions_file(tmp_path / f"{n}.csv", answers_of(run))))
+    result = compare(["good", *files])
+    page = result.page.read_text(encoding="utf-8")
+    first, second = result.comparison.sides
+    assert page.count("data:image/png;base64,") == bool(first.positions) + bool(second.positions) > 0
+    assert "Of 7 rivals hardly one is ever right alone." in page
+    assert f"{first.name} {len(first.positions)} image" in page
+    assert f"{second.name} {len(second.positions)} image" in page
 
 
 def test_the_page_holds_the_findings_the_pictures_and_nothing_from_elsewhere() -> None:
@@ -61,7 +140,19 @@ def test_recipes_over_seeds_on_the_page() -> None:
     page = result.page.read_text(encoding="utf-8")
     assert "Welch" in page
     assert "too few seeds" in page
-    assert "How alike" not in page
+    assert "How alike do they answer?</h2>" in page
+    (alike,) = result.comparison.alike
+    assert f"<p>{alike}</p>" in page
+    cells = cells_of(page)
+    answers = {name: np.array(answers_of(Run.open(name))) for name in ("x0", "x1", "x2", "y0", "y1", "y2")}
+    same = [100 * np.mean(answers[f"x{n}"] == answers[f"y{m}"]) for n in range(3) for m in range(3)]
+    row = next(row for row in cells if row[:1] == [" and ".join(result.comparison.rivals)])
+    assert row[1:3] == ["9", f"{np.mean(same):.2f} % {min(same):.2f} to {max(same):.2f}"]
+    own = [100 * np.mean(answers[a] == answers[b]) for a, b in (("x0", "x1"), ("x0", "x2"), ("x1", "x2"))]
+    row = next(row for row in cells if row[:1] == [f"two seeds of {result.comparison.rivals[0]}"])
+    assert row[1:3] == ["3", f"{np.mean(own):.2f} % {min(own):.2f} to {max(own):.2f}"]
+    low, high = (f"{100 * end:.1f}" for end in result.comparison.recipe_pairs[0].new_images)
+    assert ["95 % interval with the choice of images counted as chance too", f"[{low}, {high}] points"] in cells
     assert "in that table stays below 5" in page  # and not over all tables of the page
 
 

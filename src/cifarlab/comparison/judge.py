@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarlab.comparison import words
+from cifarlab.comparison.alike import agreement, recipe_agreements
 from cifarlab.comparison.results import (
-    Agreement,
     Candidate,
     ClassDifference,
     Comparison,
@@ -31,6 +31,7 @@ from cifarlab.differences import (
     groups,
     holm,
     letter_groups,
+    new_images_interval,
     seeds_needed,
     smallest_significant_difference,
     variance_parts,
@@ -38,7 +39,7 @@ from cifarlab.differences import (
 from cifarlab.stats import accuracy_interval, mean_and_sd, wilson_interval
 
 ALPHA = 0.05
-_MOST_SIDES = 6  # with more rivals, hardly an image is left that just one has right
+_MOST_SIDES = 6  # with more rivals, hardly an image is left that just one has right: then the best two are shown
 _MOST_SEEDS = 100_000  # beyond, nobody would train so many
 
 
@@ -70,13 +71,15 @@ def compare_answers(
     recipe_pairs = _recipe_pairs(repeated, correct)
     ranked: Literal["models", "recipes"] = "recipes" if len(repeated) > 1 else "models"
     classes_of, classes = _classes(model_pairs, recipe_pairs, recipes, correct, labels_N, class_names)
+    told = recipes if repeated and len(candidates) > 2 else []
     result = Comparison(
         num_images=len(labels_N),
         num_classes=len(class_names),
         models=models,
-        recipes=recipes if repeated and len(candidates) > 2 else [],
+        recipes=told,
         model_pairs=model_pairs,
         recipe_pairs=recipe_pairs,
+        recipe_agreements=recipe_agreements(told, {one.name: one.predicted_N for one in candidates}, labels_N),
         ranked=ranked,
         ranking=_ranking(models, repeated, model_pairs),
         classes=classes,
@@ -84,8 +87,11 @@ def compare_answers(
         sides=_sides(candidates, recipes if len(candidates) > 2 else [], labels_N),
         findings=[],
         cautions=[],
+        alike=[],
     )
-    return dataclasses.replace(result, findings=words.findings(result), cautions=words.cautions(result))
+    return dataclasses.replace(
+        result, findings=words.findings(result), cautions=words.cautions(result), alike=words.alike(result)
+    )
 
 
 def _ranking(
@@ -150,22 +156,10 @@ def _model_pairs(
                 apart=p < ALPHA,
                 smallest_significant=smallest_significant_difference(one.num_images, discordant, ALPHA),
                 detectable=detectable_paired_difference(one.num_images, discordant, alpha=ALPHA),
-                agreement=_agreement(predicted[a], predicted[b], labels_N),
+                agreement=agreement(predicted[a], predicted[b], labels_N),
             )
         )
     return pairs
-
-
-def _agreement(a_N: NDArray[np.int64], b_N: NDArray[np.int64], labels_N: NDArray[np.int64]) -> Agreement:
-    same, a_wrong, b_wrong = a_N == b_N, a_N != labels_N, b_N != labels_N
-    both, either = a_wrong & b_wrong, a_wrong | b_wrong
-    return Agreement(
-        same_answer=float(same.mean()),
-        both_right=float((~either).mean()),
-        both_wrong=float(both.mean()),
-        common_errors=float(both.sum() / either.sum()) if either.any() else math.nan,
-        same_error=float((same & both).sum() / both.sum()) if both.any() else math.nan,
-    )
 
 
 def _recipe_pairs(recipes: Sequence[RecipeFigures], correct: dict[str, NDArray[np.bool_]]) -> list[RecipePair]:
@@ -180,7 +174,10 @@ def _recipe_pairs(recipes: Sequence[RecipeFigures], correct: dict[str, NDArray[n
         sd = math.sqrt(((len(a.members) - 1) * a.sd**2 + (len(b.members) - 1) * b.sd**2) / freedom)
         fewer = min(len(a.members), len(b.members))
         detectable = detectable_difference(sd, fewer, alpha=ALPHA) if sd > 0 else math.nan
-        result.append(RecipePair(a.name, b.name, seeds, p, p < ALPHA, detectable, _needed(sd, seeds.difference)))
+        sides = [np.stack([correct[member] for member in one.members]) for one in (a, b)]
+        new_images = new_images_interval(*sides, seeds.interval)
+        needed = _needed(sd, seeds.difference)
+        result.append(RecipePair(a.name, b.name, seeds, p, p < ALPHA, new_images, detectable, needed))
     return result
 
 
@@ -234,16 +231,18 @@ def _one_class(name: str, a_SN: NDArray[np.bool_], b_SN: NDArray[np.bool_]) -> C
 def _sides(
     candidates: Sequence[Candidate], recipes: Sequence[RecipeFigures], labels_N: NDArray[np.int64]
 ) -> list[Side]:
-    names = [one.name for one in candidates]
-    members = {one.name: one.members for one in recipes} or {name: (name,) for name in names}
-    if not 1 < len(members) <= _MOST_SIDES:
+    members = {one.name: one.members for one in recipes} or {one.name: (one.name,) for one in candidates}
+    if len(members) < 2:
         return []
+    if len(members) > _MOST_SIDES:
+        members = {name: members[name] for name in list(members)[:2]}  # recipes are in order, the best first
     predicted = {one.name: one.predicted_N for one in candidates}
     sides = []
     for name, own in members.items():
+        rivals = [other for other in members if other != name]
         own_SN = np.stack([predicted[one] for one in own])
-        others_SN = np.stack([predicted[one] for one in names if one not in own])
+        others_SN = np.stack([predicted[one] for other in rivals for one in members[other]])
         alone_N = (own_SN == labels_N).all(0) & (others_SN != labels_N).all(0)
         answers = [int(np.bincount(said).argmax()) for said in others_SN[:, alone_N].T]
-        sides.append(Side(name, np.flatnonzero(alone_N).tolist(), answers))
+        sides.append(Side(name, rivals, np.flatnonzero(alone_N).tolist(), answers))
     return sides

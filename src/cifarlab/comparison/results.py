@@ -96,6 +96,24 @@ class ModelPair:
 
 
 @dataclass(frozen=True)
+class RecipeAgreement:
+    """How far the trainings of two recipes answer alike, or those of one among themselves.
+
+    Attributes:
+        a, b: Names of the recipes; the same for a recipe's own seeds.
+        num_pairs: Of two recipes, every training of a with every one of b; of one, every two of its seeds.
+        mean, lowest, highest: Of each share over these pairs; a pair in which a share is NaN does not count for it.
+    """
+
+    a: str
+    b: str
+    num_pairs: int
+    mean: Agreement
+    lowest: Agreement
+    highest: Agreement
+
+
+@dataclass(frozen=True)
 class RecipeFigures:
     """One recipe over its seeds.
 
@@ -126,6 +144,8 @@ class RecipePair:
         p_adjusted: Welch's p-value, or the permutation test's where no seed differs from another of its recipe, after
             Holm's correction for all pairs of recipes compared here.
         apart: Whether they are told apart: p_adjusted below 0.05.
+        new_images: 95 % interval of the difference for other images of the same kind as well as other seeds; NaN
+            where neither seeds nor images show any spread.
         detectable: The true difference that so many seeds find four times in five; NaN without any spread.
         seeds_needed: Seeds of each with which a true difference as large as the observed one would be found four times
             in five; None where there is no difference or no spread.
@@ -136,6 +156,7 @@ class RecipePair:
     seeds: SeedDifference
     p_adjusted: float
     apart: bool
+    new_images: tuple[float, float]
     detectable: float
     seeds_needed: int | None
 
@@ -172,11 +193,13 @@ class Side:
 
     Attributes:
         name: Of the model or recipe.
+        others: Names of the others: all rivals, or of many only the other of the best two.
         positions: All such images, by position.
         answers: To each the most frequent answer of the others, a class id.
     """
 
     name: str
+    others: list[str]
     positions: list[int]
     answers: list[int]
 
@@ -192,13 +215,17 @@ class Comparison:
         recipes: One entry a recipe, best mean first; empty for two models, and where every recipe has but one training.
         model_pairs: Pairs of models compared image by image.
         recipe_pairs: Pairs of recipes compared over seeds.
+        recipe_agreements: How alike the trainings of recipes answer: each two recipes of which one at least has several
+            seeds, and the seeds of each; empty where ``recipes`` is.
         ranked: What the ranking is of: recipes over seeds, or models by McNemar's test.
         ranking: Groups, best first; who shares one was not told apart.
         classes: Per class, for the two models or recipes in ``classes_of``; empty where there are more than two.
         classes_of: Names of these two.
-        sides: Images that tell rivals apart; empty for seeds of one recipe, and for more than six rivals.
+        sides: Images that tell rivals apart; empty for seeds of one recipe; of more than six rivals only the best two,
+            one against the other.
         findings: What the tests support, in plain words.
         cautions: What they do not.
+        alike: How alike they answer, in plain words; empty for many.
     """
 
     num_images: int
@@ -207,6 +234,7 @@ class Comparison:
     recipes: list[RecipeFigures]
     model_pairs: list[ModelPair]
     recipe_pairs: list[RecipePair]
+    recipe_agreements: list[RecipeAgreement]
     ranked: Literal["models", "recipes"]
     ranking: list[list[str]]
     classes: list[ClassDifference]
@@ -214,6 +242,7 @@ class Comparison:
     sides: list[Side]
     findings: list[str]
     cautions: list[str]
+    alike: list[str]
 
     @property
     def rivals(self) -> list[str]:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 
-from cifarlab.comparison.results import Comparison, ModelPair, RecipeFigures, RecipePair
-from cifarlab.phrases import NO_SPREAD, beyond_images_clause, interval, p_text, p_value, per_cent, points
+from cifarlab.comparison.results import Comparison, ModelPair, RecipeAgreement, RecipeFigures, RecipePair
+from cifarlab.phrases import (
+    NO_SPREAD,
+    beyond_images_clause,
+    digits_of,
+    interval,
+    number,
+    p_text,
+    p_value,
+    per_cent,
+    points,
+)
 
 _MOST_NAMES = 8  # of a sentence
+_MOST_ALIKE = 3  # sentences on agreement, which says less
 _MOST_PAIRS = 6  # told one by one; more are told as a ranking, with the table beside it
 
 
 def findings(comparison: Comparison) -> list[str]:
     """Return the sentences that the tests of a comparison support, the most important first."""
     recipes = {one.name: one for one in comparison.recipes}
-    sentences = [_recipe_pair(pair, recipes, len(comparison.recipe_pairs)) for pair in comparison.recipe_pairs]
+    sentences = [_recipe_pair(pair, recipes, comparison) for pair in comparison.recipe_pairs]
     sentences = sentences if len(sentences) <= _MOST_PAIRS else sentences[:1]
     sentences += _of_models(comparison)
     if sum(map(len, comparison.ranking)) > 2:
@@ -72,6 +83,40 @@ def cautions(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def alike(comparison: Comparison) -> list[str]:
+    """Return how alike two models answer, or the trainings of recipes; of many pairs the table alone tells it."""
+    if len(comparison.models) == 2:
+        (pair,) = comparison.model_pairs
+        text = f"{pair.a} and {pair.b} give the same answer to {per_cent(pair.agreement.same_answer)} of the images"
+        if math.isnan(pair.agreement.common_errors):
+            return [f"{text}."]
+        common = per_cent(pair.agreement.common_errors)
+        return [f"{text}; of the images that at least one of them has wrong, both have {common} wrong."]
+    within = {one.a: one for one in comparison.recipe_agreements if one.a == one.b}
+    across = [one for one in comparison.recipe_agreements if one.a != one.b]
+    if len(across) > _MOST_ALIKE:
+        return []
+    return [_alike(one, within) for one in across or within.values()]
+
+
+def _alike(one: RecipeAgreement, within: dict[str, RecipeAgreement]) -> str:
+    """Return the agreement of two recipes beside that of the seeds of each, or the latter alone."""
+    mean = f"{per_cent(one.mean.same_answer)} of the images"
+    if one.num_pairs > 1:
+        low, high = one.lowest.same_answer, one.highest.same_answer
+        mean += f" in the mean of {one.num_pairs:,} pairs ({number(100 * low)} to {per_cent(high)})"
+    if one.a == one.b:
+        return f"The same answer is given by two seeds of {one.a} to {mean}."
+    names = sorted((one.a, one.b), key=lambda name: name in within)  # "v.csv and a training of x" is clear
+    a, b = (f"a training of {name}" if name in within else name for name in names)
+    own = [
+        f"by two seeds of {name} to {per_cent(within[name].mean.same_answer)}"
+        for name in (one.a, one.b)
+        if name in within
+    ]
+    return f"The same answer is given by {a} and {b} to {mean}; {', '.join(own)}."
+
+
 def _model_pair(pair: ModelPair, comparisons: int) -> str:
     paired = pair.paired
     more, discordant = paired.only_a - paired.only_b, paired.only_a + paired.only_b
@@ -98,19 +143,21 @@ def _model_pair(pair: ModelPair, comparisons: int) -> str:
     return f"{pair.a} and {pair.b} cannot be told apart on these {paired.num_images:,} images: {seen}, {test}. {power}"
 
 
-def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparisons: int) -> str:
-    seeds = pair.seeds
+def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparison: Comparison) -> str:
+    seeds, comparisons = pair.seeds, len(comparison.recipe_pairs)
     num_a, num_b = len(recipes[pair.a].members), len(recipes[pair.b].members)
     size = points(seeds.difference, seeds.interval, signed=True)
     tests = _tests(pair, comparisons)
     if pair.apart:
         low, high = seeds.probability_interval
         return (
-            f"{pair.a} beats {pair.b} by {size.removeprefix('+')} with {num_a} and {num_b} seeds ({tests}). "
+            f"{pair.a} beats {pair.b} by {size.removeprefix('+')} with {num_a} and {num_b} seeds ({tests})."
+            f"{_other_images(pair, comparison.num_images)} "
             f"One training of {pair.a} is better than one of {pair.b} with probability "
             f"{seeds.probability_superior:.2f} [{low:.2f}, {high:.2f}]."
         )
     text = f"{pair.a} and {pair.b} cannot be told apart with {num_a} and {num_b} seeds: {size} ({tests})."
+    text += _other_images(pair, comparison.num_images)
     if not math.isnan(pair.detectable):
         text += f" A true difference of {_plain_points(pair.detectable)} points would be found four times in five"
         text += " before correction" if comparisons > 1 else ""
@@ -120,6 +167,22 @@ def _recipe_pair(pair: RecipePair, recipes: dict[str, RecipeFigures], comparison
             else "."
         )
     return text
+
+
+def _other_images(pair: RecipePair, num_images: int) -> str:
+    """Return what the difference may be on other images; the interval beside it takes these images as they are."""
+    if math.isnan(pair.new_images[0]):
+        return ""
+    ends = interval(pair.new_images, digits_of(pair.new_images))
+    if pair.apart and pair.new_images[0] <= 0:
+        return (
+            f" That is shown for these {num_images:,} images only: on other images of the same kind the difference may "
+            f"lie anywhere in {ends} points."
+        )
+    zero = ", which still leaves zero out" if pair.apart else ""
+    return (
+        f" With the choice of these {num_images:,} images counted as chance too, the interval is {ends} points{zero}."
+    )
 
 
 def _tests(pair: RecipePair, comparisons: int) -> str:
