@@ -81,13 +81,15 @@ def test_the_cells_of_two_models_on_the_page() -> None:
 
 
 def test_the_cells_of_three_models_on_the_page() -> None:
-    for seed, (name, accuracy) in enumerate((("good", 0.72), ("bad", 0.66), ("worst", 0.5))):
+    for seed, (name, accuracy) in enumerate((("good", 0.72), ("bad", 0.69), ("worst", 0.5))):
         make_run(name, accuracy, seed=seed + 1)
     sources = ["good", str(predictions_file(runs_root() / "bad.csv", answers_of(Run.open("bad")))), "worst"]
     page = compare(sources).page.read_text(encoding="utf-8")
     known = counted("good", "bad")
     rows = {row[0]: row[1:] for row in cells_of(page) if row}
     tested = rows["good against bad.csv"]
+    assert p_value(known["exact"]) != p_value(known["mid"]), "so that no other cell can stand in"
+    assert len(tested) == 9
     assert tested[:2] == [str(count) for count in known["only"]]
     assert tested[4:6] == [p_value(known["exact"]), p_value(known["mid"])]
     shares = ("same", "both_right", "both_wrong", "common", "alike")

@@ -174,8 +174,8 @@ def _recipe_pairs(recipes: Sequence[RecipeFigures], correct: dict[str, NDArray[n
         sd = math.sqrt(((len(a.members) - 1) * a.sd**2 + (len(b.members) - 1) * b.sd**2) / freedom)
         fewer = min(len(a.members), len(b.members))
         detectable = detectable_difference(sd, fewer, alpha=ALPHA) if sd > 0 else math.nan
-        sides = [np.stack([correct[member] for member in one.members]) for one in (a, b)]
-        new_images = new_images_interval(*sides, seeds.interval)
+        a_SN, b_SN = (np.stack([correct[member] for member in one.members]) for one in (a, b))
+        new_images = new_images_interval(a_SN, b_SN, seeds.interval)
         needed = _needed(sd, seeds.difference)
         result.append(RecipePair(a.name, b.name, seeds, p, p < ALPHA, new_images, detectable, needed))
     return result
