@@ -78,7 +78,7 @@ def test_a_grid_becomes_runs_a_record_and_a_page(words, capsys, one_page):
     for trial in record("grid").trials:
         run = Run.open(trial.run)
         assert (run.finished, run.test_reads()) == (True, [])
-        assert f"activation={run.config.model.convnet.activation}, flip={run.config.augment.flip}" == trial.arm
+        assert f"activation={run.config.model.convnet.activation} + flip={run.config.augment.flip}" == trial.arm
         assert not (run.path / "checkpoint").exists()
     before = sorted(runs_root().iterdir())
     assert main([*words, *vary, "--seeds", "1", "--name", "grid"]) == 0
