@@ -57,15 +57,16 @@ def fast70() -> Config:
 
 
 def fast90() -> Config:
-    """Reach 90 % on CIFAR-10 in one or two minutes on two CPU cores; the recipe of quickstart.
+    """Reach 90 % on CIFAR-10 in one to five minutes on two CPU cores; the recipe of quickstart.
 
     Command: cifarlab train fast90
 
     Measured: test accuracy 90.12 % (n = 5 seeds) with test-time views, train clock 47 s, on two cores of an Intel Xeon
     with AMX, torch 2.13.0, 2026-11-21: docs/results/fast90_cpu-intel-xeon-amx.json. Chosen on validation, but
-    for its resolutions, which lie between two that were tried (docs/log.md). With earlier settings two cores without
-    AMX took twice as long. Before the clock runs some loops are compiled where there is a C++ compiler, for half a
-    minute to a minute and a half the first time; they are kept.
+    for its resolutions, which lie between two that were tried (docs/log.md). Without AMX, on two cores of an AMD EPYC:
+    90.10 % (n = 5 seeds), train clock 278 s, 2026-11-22: docs/results/fast90_cpu-amd-epyc.json. Before the clock
+    runs some loops are compiled where there is a C++ compiler, for half a minute to a minute and a half the first
+    time; they are kept.
 
     References:
         KellerJordan/cifar10-airbench, airbench94_muon.py, for network, optimiser and views, here narrower, with smaller
