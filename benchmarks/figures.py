@@ -33,9 +33,10 @@ _TRAINING_CODE = (
 )
 # what must be equal for two runs to stand in one file, beside the machine
 _SAME_WORK = ("recipe", "split", "arms", "wall", "max_minutes", "clocks", "config", "code_sha256")
-_START_SECONDS = 180  # of loading, compiling, validation and a process of its own
 _SAME_FACTS = ("num_train", "precision")  # once there is a run
 _SAME_MACHINE = ("cpu", "instruction_sets", "cpu_count", "threads", "gpu", "torch", "python")
+
+_START_SECONDS = 180  # around a run: loading, compiling, validation, the start of another process
 
 
 def slug(text: str) -> str:
@@ -128,7 +129,7 @@ def compare_clocks(first: Sequence[dict[str, Any]], second: Sequence[dict[str, A
 
 
 def _lie_apart(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Return whether between the ends of two runs lies more than the later one, its process and its like can fill."""
+    """Return whether between the ends of two runs lies more time than the later one takes, --wall included."""
     if "time" not in first or "time" not in second:
         return False
     ends = [datetime.fromisoformat(run["time"]) for run in (first, second)]

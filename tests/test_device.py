@@ -124,30 +124,23 @@ def test_seeds_depend_on_every_part_and_repeat():
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize(("compiler", "headers"), [("", True), ("/usr/bin/g++", False)])
-def test_a_run_that_cannot_compile_trains_without_and_says_so(monkeypatch, compiler, headers):
-    monkeypatch.setattr(device_module, "cpp_compiler", lambda: compiler)
+@pytest.mark.parametrize(
+    ("kind", "which", "missing"),
+    [("cpu", "cpp_compiler", "a C++ compiler"), ("cuda", "c_compiler", "a C compiler")],  # Triton takes the latter
+)
+@pytest.mark.parametrize(("compiler", "headers"), [("", True), ("/usr/bin/any", False)])
+def test_a_run_that_cannot_compile_trains_without_and_says_so(monkeypatch, kind, which, missing, compiler, headers):
+    for name in ("cpp_compiler", "c_compiler"):
+        monkeypatch.setattr(device_module, name, lambda found=compiler if name == which else "": found)
     monkeypatch.setattr(device_module, "has_python_headers", lambda: headers)
-    compiles, line = decide_compile(True, CPU)
+    device = torch.device(kind)
+    compiles, line = decide_compile(True, device)
     assert not compiles
-    assert ("Python.h" if compiler else "C++ compiler") in line
-    assert decide_compile(False, CPU) == (False, "")
-
-
-@pytest.mark.parametrize(("compiler", "headers"), [("", True), ("/usr/bin/gcc", False)])
-def test_compiling_for_a_gpu_takes_a_c_compiler(monkeypatch, compiler, headers):
-    """Triton builds a launcher for each kernel with it."""
-    cuda = torch.device("cuda")
-    monkeypatch.setattr(device_module, "cpp_compiler", lambda: "")
-    monkeypatch.setattr(device_module, "c_compiler", lambda: compiler)
-    monkeypatch.setattr(device_module, "has_python_headers", lambda: headers)
-    compiles, line = decide_compile(True, cuda)
-    assert not compiles
-    assert ("Python.h" if compiler else "a C compiler") in line
-    assert decide_compile(False, cuda) == (False, "")
-    monkeypatch.setattr(device_module, "c_compiler", lambda: "/usr/bin/gcc")
+    assert ("Python.h" if compiler else missing) in line
+    assert decide_compile(False, device) == (False, "")
+    monkeypatch.setattr(device_module, which, lambda: "/usr/bin/any")
     monkeypatch.setattr(device_module, "has_python_headers", lambda: True)
-    assert decide_compile(True, cuda) == (True, "")
+    assert decide_compile(True, device) == (True, "")
 
 
 def test_the_compiler_is_the_one_the_environment_names(monkeypatch, tmp_path):

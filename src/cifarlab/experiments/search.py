@@ -32,6 +32,7 @@ Pruner = Literal["median", "hyperband", "none"]
 _LONGEST_NAME = 80
 _UNEVEN = ("train.epochs", "train.low_resolution")
 _TRIALS_BEFORE_PRUNING = 5
+_SHAPING = ("model.", "data.image_size", "train.low_resolution")  # fields that decide what can be built
 _LARGEST_GRID = 100_000
 
 
@@ -111,10 +112,7 @@ def check_search(spec: SearchSpec) -> None:
 def _check_networks(spec: SearchSpec) -> None:
     """Build every network that two fields of the space lead to; what only Config allows shows here, not in a trial."""
     first = {dimension.field: dimension.corners[0] for dimension in spec.space}
-    fields = {field for field in first if field.startswith(("model.", "data.image_size", "train.low_res"))} - {
-        "model.init"
-    }
-    shaping = tuple(dimension for dimension in spec.space if dimension.field in fields)
+    shaping = tuple(one for one in spec.space if one.field.startswith(_SHAPING) and one.field != "model.init")
     for chosen in corners_by_two(shaping) if shaping else ():
         try:
             check_network(with_values(spec.base, {**first, **chosen}))

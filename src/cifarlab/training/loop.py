@@ -30,7 +30,7 @@ from cifarlab.training.compiling import compiled, warm_up
 from cifarlab.training.distributed import ALONE, Replica, World, shared_logits
 from cifarlab.training.optim import build_optimizers, set_learning_rate
 from cifarlab.training.phases import enter_phase, phase_at
-from cifarlab.training.schedule import schedule_factor, training_size
+from cifarlab.training.schedule import schedule_factor
 from cifarlab.training.suitability import require_suitable
 
 _FEW = 8  # images
@@ -319,7 +319,7 @@ def _close_epoch(fitting: Fit) -> None:
     }
     model = judged_model(fitting.state)
     # at the resolution it is being trained at: batch statistics of another one would say nothing of its progress
-    model.preprocess.image_size = training_size(config, (progress.step - 1) / fitting.loader.plan.num_steps)
+    model.preprocess.image_size = phase_at(config, fitting.loader.plan, progress.step - 1).image_size
     if fitting.val is not None:
         logits_NK, _ = shared_logits(
             fitting.world,
