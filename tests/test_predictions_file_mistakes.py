@@ -122,6 +122,14 @@ def test_files_that_are_not_there_or_are_pickles(tmp_path: Path) -> None:
         read_table(tmp_path / "r.npy")
 
 
+def test_an_archive_of_scores_is_told_which_command_reads_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "scores.npz", logits=np.zeros((3, 10)))
+    with pytest.raises(DataError, match=r"only evaluate --answers reads \.npz"):
+        read_table(tmp_path / "scores.npz")
+    with pytest.raises(DataError, match="there is no file"):
+        read_table(tmp_path / "nothing.npz")
+
+
 def test_damaged_files_never_give_anything_but_predictions_or_one_line(tmp_path: Path) -> None:
     """Random cuts, copies and changes of good files: no exception but ours, and every answer is a class."""
     generator = random.Random(0)

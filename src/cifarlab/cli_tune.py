@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cifarlab.commands.tune import Tuning
     from cifarlab.config import Config
     from cifarlab.experiments.search import SearchSpec
+    from cifarlab.experiments.search_record import SearchRecord
     from cifarlab.experiments.search_work import SearchStep
     from cifarlab.experiments.study import StudyRecord, StudySpec
 
@@ -53,7 +54,15 @@ def run_tune(argv: Sequence[str]) -> None:
         tuning = _confirmed(tuning, arguments)
     _print_tuning(tuning, arguments.json)
     if not tuning.record.ranked:
-        raise CifarlabError("no trial is complete; the page says why, and the same command with more --trials goes on")
+        raise CifarlabError(f"no trial is complete; the page says why, and {_way_on(tuning.record)}")
+
+
+def _way_on(record: SearchRecord) -> str:
+    from cifarlab.experiments.search_findings import whole_space
+
+    if whole_space(record):
+        return "all combinations of values were tried: search other values under another --name"
+    return "the same command with more --trials goes on"
 
 
 def _as_shown(step: SearchStep) -> SimpleNamespace:

@@ -93,7 +93,19 @@ def test_a_search_without_a_complete_trial_fails(capsys, tiny, monkeypatch):
     assert run_cli(*tiny, "--trials", "2") == 1
     shown = capsys.readouterr()
     assert "no trial is complete" in shown.err
+    assert "with more --trials goes on" in shown.err
     assert "page: " in shown.out
+
+
+def test_a_search_of_which_every_combination_fails_is_not_told_to_go_on(capsys, tiny, monkeypatch):
+    def fail(config, **keywords):
+        raise NonFiniteLossError("the loss became nan")
+
+    monkeypatch.setattr(train_module, "train", fail)
+    assert run_cli(*tiny[:2], "--search", "optimizer.lr=0.1,0.2") == 1
+    shown = capsys.readouterr()
+    assert "search other values under another --name" in shown.err
+    assert "goes on" not in shown.err
 
 
 @pytest.mark.parametrize(

@@ -28,3 +28,9 @@ def test_the_legend_covers_no_trial(draw):
     assert box.y0 >= 0
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels[:2] == (["given up", "complete"] if draw is history else ["complete", "given up"])
+
+
+@pytest.mark.parametrize(("complete", "labels"), [([True, True], ["complete"]), ([False, False], ["given up"])])
+def test_the_legend_of_curves_names_only_what_is_drawn(complete, labels):
+    (legend,) = tuning.epochs_figure([{1: 0.2, 2: 0.6}, {1: 0.1}], complete).legends
+    assert [text.get_text() for text in legend.get_texts()] == labels

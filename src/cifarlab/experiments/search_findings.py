@@ -27,7 +27,7 @@ def verdict(record: SearchRecord, num_val: int) -> str:
     """
     if record.best is None:
         return "No trial is complete, so there is nothing to choose from."
-    tried = f" All {count(whole, 'combination')} of values were tried." if (whole := _whole_space(record)) else ""
+    tried = f" All {count(whole, 'combination')} of values were tried." if (whole := whole_space(record)) else ""
     if record.chosen_is_confirmed:
         return _confirmed_verdict(record) + tried
     text = _search_verdict(record, record.best, num_val) + tried
@@ -36,7 +36,7 @@ def verdict(record: SearchRecord, num_val: int) -> str:
     return text
 
 
-def _whole_space(record: SearchRecord) -> int:
+def whole_space(record: SearchRecord) -> int:
     """Return how many points the space has if every one is finished; 0 if not, or if they are endless."""
     points, space = Points(record.spec), record.spec.space
     if points.count is None:
@@ -142,7 +142,7 @@ def _about_figures(record: SearchRecord) -> Iterator[str]:
             f"{pruned} trial{'s were' if pruned > 1 else ' was'} given up early, for being behind at the same epoch; "
             "one that rises late is lost that way (--pruner none keeps all)."
         )
-    if spec.sampler == "tpe" and 0 < len(record.trials) <= _RANDOM_TRIALS and not _whole_space(record):
+    if spec.sampler == "tpe" and 0 < len(record.trials) <= _RANDOM_TRIALS and not whole_space(record):
         yield f"The first {_RANDOM_TRIALS} trials are drawn at random; only then does the search learn from its trials."
 
 

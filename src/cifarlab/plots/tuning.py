@@ -88,8 +88,10 @@ def epochs_figure(curves: Sequence[Mapping[int, float]], complete: Sequence[bool
         if not complete[t]:
             last = max(points)
             axes.plot([last], [100 * points[last]], "x", color=MUTED, markersize=5)
-    axes.plot([], [], color=BLUE, label="complete")
-    axes.plot([], [], "x-", color=MUTED, markersize=5, label="given up")
+    if any(complete):
+        axes.plot([], [], color=BLUE, label="complete")
+    if not all(complete):
+        axes.plot([], [], "x-", color=MUTED, markersize=5, label="given up")
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy on val, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

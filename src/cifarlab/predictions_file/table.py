@@ -30,6 +30,8 @@ def read_table(path: Path) -> Table:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise DataError(f"{path} is larger than 1 GiB; give predicted classes, not scores")
+        if path.suffix.lower() == ".npz" and path.is_file():
+            raise DataError(f"{path}: only evaluate --answers reads .npz; save its classes or scores as .npy")
         if path.suffix.lower() == ".npy":
             return _from_array(path, _load_array(path))
         text = _decode(path, path.read_bytes())
