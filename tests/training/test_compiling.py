@@ -101,3 +101,17 @@ def test_on_a_gpu_nothing_is_left_to_compile_once_the_clock_runs(monkeypatch):
                 forward(loader.batch(step)[0]).sum().backward()
             assert len(compilations) == len(to_come)
     assert len(to_come) > 16
+
+
+def test_a_network_compiled_with_a_frozen_bias_trains_it_later():
+    """As where a benchmark's next recipe freezes later; torch 2.10 has no guard on what is trained."""
+    config = phased_config()
+    model = state_of("speednet").model
+    forward = torch.compile(model, backend="aot_eager", dynamic=False)
+    images = BatchLoader(make_images(16, seed=0), config, torch.device("cpu")).batch(0)[0]
+    bias = model.network.whiten.bias
+    for trained in (False, True, False):
+        enter_phase(model, Phase(12, trained))
+        bias.grad = None
+        forward(images).square().sum().backward()
+        assert (bias.grad is not None) == trained

@@ -255,7 +255,8 @@ def test_one_rank_asked_to_stop_stops_both_at_the_same_step(two):
 
 def test_sigterm_to_torchrun_saves_once_and_says_so_once(stopped):
     run, output, errors = stopped
-    assert output == ""
+    # torch 2.10 lets gloo speak there too
+    assert [line for line in output.splitlines() if not line.startswith("[Gloo]")] == []
     assert errors.count("continue with: cifarlab train --resume") == 1
     assert not run.finished
     step = run.load_checkpoint()[1]["progress"]["step"]

@@ -113,7 +113,7 @@ def freeze_as_trained(model: ImageClassifier, train: TrainConfig) -> None:
         train: How it is going to be trained.
     """
     if isinstance(model.network, Speednet) and train.freeze_whitening < train.epochs:
-        model.network.whiten.requires_grad_(False)
+        model.network.train_whitening(False)
 
 
 def training_pflop(model: nn.Module, train: TrainConfig, image_size: int, num_images_seen: int) -> float:

@@ -86,7 +86,11 @@ class Group(nn.Module):
 
 
 class Speednet(nn.Module):
-    """Frozen patch-whitening convolution, three groups, global max pooling, linear head with scaled logits."""
+    """Frozen patch-whitening convolution, three groups, global max pooling, linear head with scaled logits.
+
+    Attributes:
+        whitening_learns: Whether the bias of the first layer is trained; :meth:`train_whitening` sets it.
+    """
 
     def __init__(self, config: SpeednetConfig, num_classes: int) -> None:
         super().__init__()
@@ -94,6 +98,7 @@ class Speednet(nn.Module):
         self.whiten = nn.Conv2d(3, whitened, config.whiten_kernel, stride=config.whiten_stride)
         self.whiten.weight.requires_grad_(False)
         self.whiten.bias = nn.Parameter(torch.zeros(whitened))
+        self.whitening_learns = True
         self.kind, self.activation = config.activation, ACTIVATIONS[config.activation]()
         widths = (whitened, *config.widths)
         first_pools = config.whiten_stride == 1
@@ -116,6 +121,12 @@ class Speednet(nn.Module):
         """Whether there are compiled loops for the activation."""
         return self.kind in fused.ACTIVATIONS
 
+    def train_whitening(self, on: bool) -> None:
+        """Train the bias of the first layer from here on, or leave it as it is."""
+        assert self.whiten.bias is not None
+        self.whiten.bias.requires_grad_(on)
+        self.whitening_learns = on
+
     def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
         """Set the first layer to whitening filters and their negatives.
 
@@ -134,7 +145,10 @@ class Speednet(nn.Module):
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Return logits, N x K, for normalised images, N x 3 x H x W; H and W are at least 9 by default."""
-        x = self.groups(self.activation(self.whiten(images_NCHW)))
+        whiten, bias = self.whiten, self.whiten.bias
+        if bias is not None and not self.whitening_learns:
+            bias = bias.detach()  # what torch.compile of torch 2.10 tells apart: not requires_grad
+        x = self.groups(self.activation(F.conv2d(images_NCHW, whiten.weight, bias, whiten.stride)))
         return torch.as_tensor(self.head(x.amax((2, 3))) * self.logit_scale)
 
 

@@ -37,5 +37,5 @@ def phases(config: Config, plan: Plan) -> list[Phase]:
 def enter_phase(model: ImageClassifier, phase: Phase) -> None:
     """Set the model to a phase; models other than speednet have no bias to freeze."""
     model.preprocess.image_size = phase.image_size
-    if isinstance(model.network, Speednet) and model.network.whiten.bias is not None:
-        model.network.whiten.bias.requires_grad_(phase.whitening_trained)
+    if isinstance(model.network, Speednet):
+        model.network.train_whitening(phase.whitening_trained)
