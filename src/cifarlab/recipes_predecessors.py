@@ -296,7 +296,7 @@ def sigmoid_today() -> Config:
 
     Command: cifarlab train sigmoid_today
 
-    Measured: test accuracy 77.58 % (n = 2 of 3 seeds) with test-time views, 2026-11-22:
+    Measured: test accuracy 77.49 % (n = 3 seeds) with test-time views, 2026-11-22:
     docs/results/sigmoid_today_cpu-amd-epyc.json.
     """
     return Config(
