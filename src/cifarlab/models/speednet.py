@@ -38,6 +38,28 @@ def _dirac_conv(width_in: int, width_out: int) -> Conv3x3:
     return conv
 
 
+class Whitening(nn.Conv2d):
+    """Convolution whose filters are fixed and whose bias is trained, or not from some step on.
+
+    Attributes:
+        learns: Whether the bias is trained.
+    """
+
+    def __init__(self, config: SpeednetConfig) -> None:
+        super().__init__(3, config.whiten_channels, config.whiten_kernel, stride=config.whiten_stride)
+        self.weight.requires_grad_(False)
+        self.bias = nn.Parameter(torch.zeros(config.whiten_channels))
+        self.learns = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve N x 3 x H x W, as nn.Conv2d does."""
+        bias = self.bias
+        if bias is not None and not self.learns:
+            bias = bias.detach()  # what torch.compile of torch 2.10 tells apart: not requires_grad
+        y: torch.Tensor = self._conv_forward(x, self.weight, bias)
+        return y
+
+
 class Group(nn.Module):
     """Convolution and 2x2 max pooling, then none, one, or a residual pair of convolutions, each with batch norm.
 
@@ -86,21 +108,13 @@ class Group(nn.Module):
 
 
 class Speednet(nn.Module):
-    """Frozen patch-whitening convolution, three groups, global max pooling, linear head with scaled logits.
-
-    Attributes:
-        whitening_learns: Whether the bias of the first layer is trained; :meth:`train_whitening` sets it.
-    """
+    """Frozen patch-whitening convolution, three groups, global max pooling, linear head with scaled logits."""
 
     def __init__(self, config: SpeednetConfig, num_classes: int) -> None:
         super().__init__()
-        whitened = config.whiten_channels
-        self.whiten = nn.Conv2d(3, whitened, config.whiten_kernel, stride=config.whiten_stride)
-        self.whiten.weight.requires_grad_(False)
-        self.whiten.bias = nn.Parameter(torch.zeros(whitened))
-        self.whitening_learns = True
+        self.whiten = Whitening(config)
         self.kind, self.activation = config.activation, ACTIVATIONS[config.activation]()
-        widths = (whitened, *config.widths)
+        widths = (config.whiten_channels, *config.widths)
         first_pools = config.whiten_stride == 1
         self.groups = nn.Sequential(
             *(Group(i, o, config, pool=n > 0 or first_pools) for n, (i, o) in enumerate(pairwise(widths)))
@@ -125,7 +139,7 @@ class Speednet(nn.Module):
         """Train the bias of the first layer from here on, or leave it as it is."""
         assert self.whiten.bias is not None
         self.whiten.bias.requires_grad_(on)
-        self.whitening_learns = on
+        self.whiten.learns = on
 
     def fit_whitening(self, images_NCHW: torch.Tensor) -> None:
         """Set the first layer to whitening filters and their negatives.
@@ -145,10 +159,7 @@ class Speednet(nn.Module):
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Return logits, N x K, for normalised images, N x 3 x H x W; H and W are at least 9 by default."""
-        whiten, bias = self.whiten, self.whiten.bias
-        if bias is not None and not self.whitening_learns:
-            bias = bias.detach()  # what torch.compile of torch 2.10 tells apart: not requires_grad
-        x = self.groups(self.activation(F.conv2d(images_NCHW, whiten.weight, bias, whiten.stride)))
+        x = self.groups(self.activation(self.whiten(images_NCHW)))
         return torch.as_tensor(self.head(x.amax((2, 3))) * self.logit_scale)
 
 
